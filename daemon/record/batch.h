@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// A batch: consecutive records of one stream, the unit that is compressed, sent, appended and acknowledged. The same
+// bytes travel on the wire and lie in a journal segment. Layout: FORMAT.md and batch_format.h in this folder.
+//
+// A batch is [header][table][payloads]: the table of record headers and the payload section are compressed each by
+// itself, so an index is rebuilt without touching payloads. Header checksum, table checksum and stored-payload
+// checksum are separate and all bind the server's id and the first seq, so a misdirected batch is caught.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "daemon/base/result.h"
+#include "daemon/base/uuid.h"
+#include "daemon/record/record.h"
+
+namespace understudy {
+
+enum class Codec : std::uint8_t { kNone = 0, kLz4 = 1, kZstd = 2 };
+std::string_view codec_name(Codec codec);
+
+struct Compression {
+  Codec codec = Codec::kZstd;
+  int level = 1;  // zstd only: 1..19
+};
+
+// What a batch says of itself beside its records.
+struct BatchInfo {
+  Uuid server;
+  Seq first_seq = 0;
+  std::uint32_t record_count = 0;
+  std::uint64_t epoch = 0;
+  std::uint64_t generation = 0;
+  CaptureCursor cursor;             // after the last record
+  std::uint64_t first_time_ns = 0;
+  std::uint64_t last_time_ns = 0;
+  Codec codec = Codec::kNone;
+  std::uint32_t raw_payload_bytes = 0;
+  std::uint32_t encoded_bytes = 0;  // of the whole batch, header included
+
+  Seq last_seq() const { return first_seq + record_count - 1; }
+};
+
+// Collects records and encodes them. Payloads are not copied before encode(): their memory must stay valid till then.
+class BatchWriter {
+ public:
+  // Resets to an empty batch.
+  void start(const Uuid& server, Seq first_seq, std::uint64_t epoch, std::uint64_t generation);
+  // The record's checksum is taken as given (made at capture).
+  void add(const Record& record);
+  void set_cursor(const CaptureCursor& cursor);
+
+  std::uint32_t record_count() const;
+  std::uint32_t raw_payload_bytes() const;
+  bool empty() const { return record_count() == 0; }
+
+  // Appends the encoded batch to `out`. Falls back to no compression where it does not pay.
+  BatchInfo encode(const Compression& compression, std::vector<std::byte>& out) const;
+
+ private:
+  std::vector<Record> records_;
+  Uuid server_;
+  Seq first_seq_ = 0;
+  std::uint64_t epoch_ = 0;
+  std::uint64_t generation_ = 0;
+  CaptureCursor cursor_;
+  std::uint32_t raw_payload_bytes_ = 0;
+};
+
+// How much a reader proves.
+enum class Verify : std::uint8_t {
+  kStored,   // header, table and the stored (compressed) payload section
+  kRecords,  // also each record's payload against its capture checksum
+};
+
+// A decoded batch; owns the decompressed memory its records point into (or points into the input when stored plain).
+class BatchReader {
+ public:
+  // Reads just the fixed header at the start of `data` (at least kBatchHeaderBytes) and checks it: magic, versions,
+  // flag words, checksum, every length. Unknown incompatible flags are refused by name.
+  static Result<BatchInfo> peek(std::span<const std::byte> data);
+  // Decodes a whole batch. Nothing in `data` is trusted.
+  static Result<BatchReader> decode(std::span<const std::byte> data, Verify verify);
+  // Only header and table: records without payload spans.
+  static Result<BatchReader> decode_table(std::span<const std::byte> data);
+
+  const BatchInfo& info() const { return info_; }
+  const std::vector<Record>& records() const { return records_; }
+
+ private:
+  BatchInfo info_;
+  std::vector<Record> records_;
+  std::vector<std::byte> payload_;
+};
+
+}  // namespace understudy

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The replicator's side of the connection to the receiver. wire/ implements it over TLS, the simulator in memory.
+//
+// A link connects, re-connects by itself (backoff inside), and reports what happens as events in order. Batches are
+// encoded and sent by the link, possibly on its own threads.
+//
+// Threads: one thread uses a Link; set_waker()'s function may be called from any thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "daemon/base/result.h"
+#include "daemon/record/batch.h"
+#include "daemon/record/record.h"
+
+namespace understudy {
+
+// The receiver has accepted the session and says where the stream stands; sending continues at position.seq + 1.
+struct LinkUp {
+  StreamPosition position;
+  std::string receiver_name;
+  Uuid receiver_boot_id;                    // of the receiver's machine: equal to ours = same host
+  std::vector<std::uint64_t> store_devices; // dev_t of the whole disks under the store, when known
+};
+// Everything up to seq is on stable storage at the receiver (I5).
+struct LinkAck { Seq seq = 0; };
+// The connection is gone; the link is already trying again.
+struct LinkDown { Error error; };
+// The receiver will not have us (other server, epoch, version ...): tried again only after a long pause.
+struct LinkRefused { Error error; };
+// The receiver says something people should know, e.g. that its disk is full and acks have stopped.
+struct LinkNotice { bool active = false; std::string code; std::string text; };
+
+using LinkEvent = std::variant<LinkUp, LinkAck, LinkDown, LinkRefused, LinkNotice>;
+
+// A batch on its way out: records plus whatever keeps their payload memory alive until it is encoded.
+struct OutgoingBatch {
+  BatchWriter batch;
+  std::vector<std::shared_ptr<void>> keepalive;
+};
+
+struct LinkStatistics {
+  std::uint64_t batches_sent = 0;
+  std::uint64_t raw_bytes_sent = 0;   // payload before compression
+  std::uint64_t wire_bytes_sent = 0;  // as written to the socket
+  std::uint64_t queued_bytes = 0;     // raw payload given to send() and not yet written to the socket
+};
+
+class Link {
+ public:
+  virtual ~Link() = default;
+  // Called whenever poll() may have something new.
+  virtual void set_waker(std::function<void()> waker) = 0;
+  virtual std::optional<LinkEvent> poll() = 0;
+  // Queues a batch. Only between LinkUp and LinkDown/LinkRefused; else it is dropped (the records are still in the ring).
+  virtual void send(std::unique_ptr<OutgoingBatch> batch) = 0;
+  virtual LinkStatistics statistics() const = 0;
+};
+
+}  // namespace understudy

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store of one protected server: an append-only, hash-chained journal of batches, and the base images under it.
+// FORMAT.md in this folder has every byte. Directory:
+//
+//   MANIFEST  lock  journal/<first seq, 20 digits>.wal  base/<disk slot>.img  pins/
+//
+// Order of side effects: base data durable BEFORE the journal frame that names it is durable BEFORE commit() returns
+// BEFORE the receiver acknowledges. After a failed fsync the store is read-only until it is opened again.
+//
+// Threads: one writer thread calls append() and commit(); views and readers run on any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "daemon/base/result.h"
+#include "daemon/base/checksum.h"
+#include "daemon/record/batch.h"
+#include "daemon/record/record.h"
+
+namespace understudy {
+
+struct StoreIdentity {
+  Uuid server;
+  std::string server_name;
+  std::uint64_t epoch = 1;
+};
+
+struct StoreOptions {
+  std::string directory;
+  std::string base_directory;                 // empty = <directory>/base
+  std::uint64_t segment_bytes_max = 256ull << 20;
+};
+
+// Damage found while opening or scrubbing: never skipped silently.
+struct Damage {
+  std::string object;                         // file name
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;
+  Seq first_seq = 0;                          // points at and after this one may be affected; 0 = none
+  std::string reason;
+  bool torn_tail = false;                     // the normal trace of a crash: nothing acknowledged is lost
+};
+using DamageReport = std::function<void(const Damage&)>;
+
+enum class OpenMode : std::uint8_t { kReadWrite, kReadOnly };
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // A new store in an empty or missing directory.
+  static Result<std::unique_ptr<Store>> create(const StoreOptions& options, const StoreIdentity& identity);
+  // An existing one. kReadWrite takes the lock (the holder is named when it is taken), cuts a torn tail at the last
+  // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened.
+  static Result<std::unique_ptr<Store>> open(const StoreOptions& options, OpenMode mode, const DamageReport& report);
+
+  virtual const StoreIdentity& identity() const = 0;
+  // Position after the last committed record.
+  virtual StreamPosition position() const = 0;
+
+  // Appends one encoded batch (record/batch.h) that must follow the last one: server, epoch and seq are checked,
+  // and every payload against its capture checksum. Payloads of initial COPY records go to the base images.
+  virtual Status append(std::span<const std::byte> batch) = 0;
+  // Makes everything appended durable; returns the last durable seq. kNoSpace is recoverable: nothing appended is
+  // lost, call again when there is room. Any other failure leaves the store read-only.
+  virtual Result<Seq> commit() = 0;
+  // True after a failed fsync or write that could not be undone.
+  virtual bool read_only() const = 0;
+
+  // Bytes in journal and base.
+  virtual std::uint64_t journal_bytes() const = 0;
+  virtual std::uint64_t base_bytes() const = 0;
+
+  // SHA-256 chain head over the whole journal: equal heads = equal history.
+  virtual Sha256Digest chain_head() const = 0;
+
+  // Reads everything back and checks headers, chain and checksums. `progress` gets bytes done and total, and may
+  // return false to stop.
+  virtual Status scrub(const DamageReport& report, const std::function<bool(std::uint64_t, std::uint64_t)>& progress) = 0;
+};
+
+}  // namespace understudy

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Points and views: which positions of a store's stream can be recovered, and the disks as they were at one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/base/result.h"
+#include "daemon/record/record.h"
+#include "daemon/store/store.h"
+
+namespace understudy {
+
+// A stretch of the stream without a gap, i.e. from a HEAL (or the start) to the next GAP: every seq in it is a point.
+struct PointRange {
+  Seq first_seq = 0;
+  Seq last_seq = 0;
+  std::uint64_t first_time_ns = 0;
+  std::uint64_t last_time_ns = 0;
+  Seq last_barrier_seq = 0;            // newest barrier-aligned position in it; 0 = none
+};
+struct Gap {
+  Seq first_seq = 0;                   // of the GAP record
+  Seq last_seq = 0;                    // of its HEAL; 0 = still open
+  std::uint64_t first_time_ns = 0;
+  std::uint64_t last_time_ns = 0;
+  GapReason reason = GapReason::kInitialCopy;
+};
+struct NamedPoint {
+  Seq seq = 0;
+  std::uint64_t time_ns = 0;
+  MarkInfo mark;
+};
+struct Timeline {
+  std::vector<PointRange> ranges;
+  std::vector<Gap> gaps;
+  std::vector<NamedPoint> marks;
+};
+
+// A resolved point.
+struct Point {
+  Seq seq = 0;
+  std::uint64_t time_ns = 0;           // of the newest write in it
+  bool barrier_aligned = false;
+};
+
+Result<Timeline> read_timeline(const Store& store);
+
+// How an operator names a point: "latest", "seq:<n>", "@<mark name>", or a time: RFC 3339, "YYYY-MM-DD HH:MM:SS[.fff]"
+// (local time), "HH:MM:SS" (the most recent one) or "-90s", "-10m", "-2h" before the newest record. Times and
+// "latest" go to the newest barrier at or before them (I6); seq is exact. A position inside a gap, before history or
+// in the future is an error that names the nearest points on both sides.
+Result<Point> resolve_point(const Timeline& timeline, std::string_view text);
+
+// The disks of a server at a point. Immutable; read() may be called from several threads.
+class PointInTimeView {
+ public:
+  virtual ~PointInTimeView() = default;
+  static Result<std::unique_ptr<PointInTimeView>> open(const Store& store, const Point& point);
+
+  virtual const Point& point() const = 0;
+  virtual const std::vector<DiskGeometry>& disks() const = 0;
+  // Fills `out` with the bytes at offset_bytes of `disk`; every payload used is checked against its checksum.
+  virtual Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const = 0;
+  // Length of the run that starts at offset_bytes and is all known zeros (hole) or all data.
+  struct Extent { std::uint64_t length_bytes = 0; bool zero = false; };
+  virtual Extent extent_at(std::uint16_t disk, std::uint64_t offset_bytes) const = 0;
+};
+
+}  // namespace understudy
