@@ -22,7 +22,7 @@ struct MessageId {
 };
 
 struct LogField {
-  std::string_view name;   // upper case, e.g. "UNDERSTUDY_DISK"
+  std::string_view name;  // upper case, e.g. "UNDERSTUDY_DISK"
   std::string value;
 };
 

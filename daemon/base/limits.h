@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every bound that is not configuration, unit last. Whoever adds a queue, buffer, retry or input length names its bound
+// here and says what happens when it is reached.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace understudy {
+
+// --- configuration files (yaml_config.h) ---
+// A longer file is refused: it is not a configuration.
+inline constexpr std::size_t kConfigFileBytesMax = 1u << 20;
+// Deeper nesting is refused.
+inline constexpr int kConfigDepthMax = 16;
+// Entries (keys, items, scalars) of one file; more is refused.
+inline constexpr std::size_t kConfigNodesMax = 100'000;
+// Further errors of one load are counted, not listed.
+inline constexpr std::size_t kConfigErrorsMax = 50;
+
+// --- control sockets (control/) ---
+// A longer request is answered with an error and the connection is closed.
+inline constexpr std::size_t kControlRequestBytesMax = 64u << 10;
+// A longer response is a failure on the client's side.
+inline constexpr std::size_t kControlResponseBytesMax = 16u << 20;
+// More clients at a time wait in the listen queue.
+inline constexpr int kControlConnectionsMax = 16;
+inline constexpr int kControlBacklog = 16;
+// A client that stays silent, or does not take its answer, for longer is disconnected.
+inline constexpr int kControlIdleSecondsMax = 30;
+
+// --- the agent's link to its receiver (wire/) ---
+// Encoded batches that wait for the socket; at the bound, encoding pauses.
+inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;
+// Frame buffers kept for reuse.
+inline constexpr std::size_t kLinkSpareFramesMax = 8;
+// With at least this many batches waiting and nothing to send, compression is skipped.
+inline constexpr std::size_t kLinkBacklogBatches = 4;
+// Control frames that wait for the socket; a peer that makes us queue more is cut off.
+inline constexpr std::size_t kControlFrameBytesMax = 256u << 10;
+// Events that nobody polled; acks are merged, so only a flood of notices can get there. It ends the connection.
+inline constexpr std::size_t kLinkEventsMax = 1024;
+
+// --- the receiver (receiver/) ---
+// Connections that have not said who they are; more are closed at once.
+inline constexpr std::size_t kHandshakesMax = 64;
+// Received batches of one session that wait for their store; at the bound the socket is not read any more, until it
+// is half empty.
+inline constexpr std::size_t kSessionQueueBytesMax = 64u << 20;
+// A commit is forced after so much was appended, also when more is waiting.
+inline constexpr std::size_t kStoreCommitBytesMax = 32u << 20;
+// Large buffers kept for reuse, all sessions together.
+inline constexpr std::size_t kReceiverSpareBytesMax = 32u << 20;
+// Damage reports of a store that are listed; further ones are counted.
+inline constexpr std::size_t kStoreDamagesMax = 20;
+inline constexpr int kReceiverBacklog = 128;
+
+// --- logging ---
+// A longer message is cut, with a mark that says so.
+inline constexpr std::size_t kLogMessageBytesMax = 64u << 10;
+
+// --- records and batches (record/) ---
+// A writer closes a batch before it passes these; a reader refuses a batch that says more, before it allocates.
+inline constexpr std::uint32_t kRecordPayloadBytesMax = 8u << 20;
+inline constexpr std::uint32_t kBatchPayloadBytesMax = 16u << 20;
+inline constexpr std::uint32_t kBatchRecordsMax = 64u << 10;
+// Header, a table of kBatchRecordsMax entries and kBatchPayloadBytesMax of payload, stored plain, padding included.
+inline constexpr std::uint32_t kBatchEncodedBytesMax = 192u + kBatchRecordsMax * 40u + kBatchPayloadBytesMax + 8u;
+// Disks of one server; the same as in capture_abi.h.
+inline constexpr std::uint32_t kDisksMax = 64;
+// Names of disks and marks, in bytes of UTF-8.
+inline constexpr std::size_t kNameBytesMax = 255;
+// No extent and no disk ends behind this: 8 EiB less one sector would overflow off_t, 1 EiB is beyond any real disk.
+inline constexpr std::uint64_t kDiskBytesMax = 1ull << 60;
+
+// --- store ---
+// Segment files a reader keeps open; the least recently used one is closed for a new one.
+inline constexpr std::size_t kOpenSegmentsMax = 64;
+// Frames that wait in memory for commit(); at this size append() writes them out by itself.
+inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
+// Decoded batches a view keeps, in bytes; the least recently used one goes for a new one.
+inline constexpr std::size_t kViewCacheBytesMax = 64u << 20;
+
+}  // namespace understudy

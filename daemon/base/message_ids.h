@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The message ids of all daemons. Each has an entry of the same id in the journal catalog (systemd/understudy.catalog)
+// that says what happened and what to do; tools/tidy keeps the two together. A new one: `systemd-id128 new`. An id is
+// never used for another message and never changed.
+#pragma once
+
+#include "daemon/base/log.h"
+
+namespace understudy {
+
+// --- common to all daemons ---
+// Recovered, listening, working.
+inline constexpr MessageId kMessageDaemonReady{"91c7ff48d61a4425bfd48f1b1b9877d9"};
+// Was told to stop, is finishing what it has begun.
+inline constexpr MessageId kMessageDaemonStopping{"8b6b4a6349a442698763253c693fd654"};
+// Ended as it was told to.
+inline constexpr MessageId kMessageDaemonStopped{"20d7b5eb41664f459271542822db9bdb"};
+// Cannot go on, ends with an error.
+inline constexpr MessageId kMessageDaemonFailed{"6b1a4211a6114493ac1aefcfcc0e8ba2"};
+// A configuration file has mistakes; nothing was started or changed.
+inline constexpr MessageId kMessageConfigInvalid{"2ad6b3b8ad764c818414ca216de74d53"};
+// The configuration was read again and is in force.
+inline constexpr MessageId kMessageConfigReloaded{"2670db0f66de4267bb551dc5245b6ed9"};
+// The configuration was read again, but some changes need a restart.
+inline constexpr MessageId kMessageConfigReloadIncomplete{"80083a3a6cb04094afe0d8ef969d7630"};
+// NOTIFY_SOCKET is set but cannot be used.
+inline constexpr MessageId kMessageServiceManagerUnreachable{"b2a4c3e057514704976df2fbebecc6e7"};
+// Somebody without the right to asked the control socket.
+inline constexpr MessageId kMessageControlRequestRefused{"cc9a99eb0c8e446191823a189d5ea2c3"};
+// The control socket stopped working.
+inline constexpr MessageId kMessageControlFailed{"964698a081494dba82fcaaf53efb913a"};
+
+// --- agent ---
+// A new capture of the disks began.
+inline constexpr MessageId kMessageCaptureStarted{"3a8c240b6b084a628883ae78a89acfef"};
+// A capture that outlived the agent was taken up again; nothing was missed.
+inline constexpr MessageId kMessageCaptureContinued{"5a0b0a0bc23c436cbf2ee92c51b4198a"};
+// Completeness cannot be proved any more: new generation, disks are compared or copied again.
+inline constexpr MessageId kMessageCaptureUnprovable{"64641048bc234cc3918802652f142a44"};
+// Capture was ended for good.
+inline constexpr MessageId kMessageCaptureDetached{"1b70d5dab2ef4e8fa77cf2a2409b3595"};
+// A disk cannot be captured.
+inline constexpr MessageId kMessageCaptureFailed{"069b31fbdd054f198d5b14de73bbb899"};
+// A configured disk cannot be protected.
+inline constexpr MessageId kMessageDiskRefused{"37ee99797ff64604a273901dcdbfc15f"};
+// A protected disk changed its size or vanished.
+inline constexpr MessageId kMessageDiskChanged{"1ecbfe30c5d942ef957f3e6c4a180dbd"};
+// The disk itself gave an error while it was copied.
+inline constexpr MessageId kMessageDiskReadFailed{"ccb3c99619644d9a827d73d19d8be2ad"};
+// Full copy or resync began.
+inline constexpr MessageId kMessageCopyStarted{"853a9a70af084702a425f519997736bf"};
+// Full copy or resync ended: the replica is whole.
+inline constexpr MessageId kMessageCopyFinished{"23efca696c8d4702bd6e80de94272e39"};
+// The stream lacks writes from here on.
+inline constexpr MessageId kMessageGapOpened{"007f66496e2a4d25aceffd4cbb9814b8"};
+// The stream is whole again.
+inline constexpr MessageId kMessageGapHealed{"5a7d31ce1b104655bd975e886eef01ca"};
+// The receiver accepted the session.
+inline constexpr MessageId kMessageLinkUp{"b252c1761f0f4f93b0aaef0bc7aed01e"};
+// The connection to the receiver is gone, retrying.
+inline constexpr MessageId kMessageLinkDown{"efabe839c45d44b7973c9b533b9233a9"};
+// The receiver will not have us.
+inline constexpr MessageId kMessageLinkRefused{"bba9316290274ab5a6f6b5c8d8ee747e"};
+// The receiver reports a condition of its own.
+inline constexpr MessageId kMessageLinkNotice{"b9543a6e236646e38c1c277178bfa158"};
+// The server got its identity, written to the state directory.
+inline constexpr MessageId kMessageIdentityCreated{"b6b1439329da40ca894d0182448f3b8d"};
+
+// --- receiver ---
+// An agent was accepted.
+inline constexpr MessageId kMessageSessionOpened{"b65697ee07e74e49902799a210705647"};
+// An agent's connection ended.
+inline constexpr MessageId kMessageSessionClosed{"cbaafd0823de4ae388547e6aa22697a0"};
+// An agent, or something else, was turned away.
+inline constexpr MessageId kMessageSessionRefused{"e5a59aa9b463429b998cbbe8af42b1ff"};
+// A new, empty store was made.
+inline constexpr MessageId kMessageStoreCreated{"6543b2ad28434efc8263ae1d08058a10"};
+// A store was opened.
+inline constexpr MessageId kMessageStoreOpened{"b6e81d9cfaf44c0eac08315a838de4e4"};
+// The end of a journal was cut at the last whole batch after a crash; nothing acknowledged was lost.
+inline constexpr MessageId kMessageStoreTornTail{"54579c84d90f48b4baad4adf03e94446"};
+// Stored bytes are not what was written.
+inline constexpr MessageId kMessageStoreDamaged{"243a820f62564a3cb47be0469c143334"};
+// The store's disk is full: acknowledgements stopped.
+inline constexpr MessageId kMessageStoreNoSpace{"3acecd29029c4eefbd48bb65b84f9b9a"};
+// There is room again: acknowledgements go on.
+inline constexpr MessageId kMessageStoreSpaceAgain{"f8abde73e9514d9d8eefb05c1ecf1183"};
+// A write or fsync of the store failed: nothing more is accepted until it is opened again.
+inline constexpr MessageId kMessageStoreReadOnly{"98b774edcb864233853624d26e944c0d"};
+// A store cannot be opened or written.
+inline constexpr MessageId kMessageStoreFailed{"4effe6991dd649879915ef3c4480a323"};
+
+}  // namespace understudy
