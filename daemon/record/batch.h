@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "daemon/base/result.h"
@@ -38,7 +39,8 @@ struct BatchInfo {
   std::uint64_t last_time_ns = 0;
   Codec codec = Codec::kNone;
   std::uint32_t raw_payload_bytes = 0;
-  std::uint32_t encoded_bytes = 0;  // of the whole batch, header included
+  std::uint32_t encoded_bytes = 0;  // of the whole batch, header and padding included; a multiple of 8
+  std::uint32_t table_end_bytes = 0;  // header and stored table: where the stored payloads begin
 
   Seq last_seq() const { return first_seq + record_count - 1; }
 };
@@ -48,8 +50,10 @@ class BatchWriter {
  public:
   // Resets to an empty batch.
   void start(const Uuid& server, Seq first_seq, std::uint64_t epoch, std::uint64_t generation);
-  // The record's checksum is taken as given (made at capture).
+  // The record's checksum is taken as given (made at capture). The caller closes the batch before it passes
+  // kBatchRecordsMax or kBatchPayloadBytesMax (limits.h); `fits` says whether one more record may be added.
   void add(const Record& record);
+  bool fits(std::uint32_t payload_bytes) const;
   void set_cursor(const CaptureCursor& cursor);
 
   std::uint32_t record_count() const;
@@ -75,23 +79,35 @@ enum class Verify : std::uint8_t {
   kRecords,  // also each record's payload against its capture checksum
 };
 
-// A decoded batch; owns the decompressed memory its records point into (or points into the input when stored plain).
+// A decoded batch; owns the decompressed memory its records point into (or points into the input when stored plain,
+// which must then stay alive). Move-only: moving keeps the spans valid.
 class BatchReader {
  public:
+  BatchReader() = default;
+  BatchReader(BatchReader&&) = default;
+  BatchReader& operator=(BatchReader&&) = default;
+  BatchReader(const BatchReader&) = delete;
+  BatchReader& operator=(const BatchReader&) = delete;
+
   // Reads just the fixed header at the start of `data` (at least kBatchHeaderBytes) and checks it: magic, versions,
   // flag words, checksum, every length. Unknown incompatible flags are refused by name.
   static Result<BatchInfo> peek(std::span<const std::byte> data);
   // Decodes a whole batch. Nothing in `data` is trusted.
   static Result<BatchReader> decode(std::span<const std::byte> data, Verify verify);
-  // Only header and table: records without payload spans.
+  // Only header and table: records without payload spans. `data` may end behind the stored table
+  // (BatchInfo::table_end_bytes); payload_bytes() still tells each record's share of the payload section.
   static Result<BatchReader> decode_table(std::span<const std::byte> data);
 
   const BatchInfo& info() const { return info_; }
   const std::vector<Record>& records() const { return records_; }
+  // Bytes of record `index` in the payload section; equals records()[index].payload.size() unless decode_table() made
+  // this reader.
+  std::uint32_t payload_bytes(std::size_t index) const { return payload_bytes_[index]; }
 
  private:
   BatchInfo info_;
   std::vector<Record> records_;
+  std::vector<std::uint32_t> payload_bytes_;
   std::vector<std::byte> payload_;
 };
 

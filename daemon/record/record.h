@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "daemon/base/result.h"
 #include "daemon/base/uuid.h"
 
 namespace understudy {
@@ -26,6 +28,7 @@ enum class RecordKind : std::uint8_t {
   kGeometry = 8,  // the disks of the server from here on; payload: list of DiskGeometry
 };
 inline constexpr std::uint8_t kRecordKindMax = 8;
+std::string_view record_kind_name(RecordKind kind);
 
 // Flags of a record.
 inline constexpr std::uint8_t kRecordFua = 1 << 0;          // BARRIER made by FUA; WRITE that carried FUA
@@ -33,6 +36,7 @@ inline constexpr std::uint8_t kRecordDiscard = 1 << 1;      // ZERO that came fr
 inline constexpr std::uint8_t kRecordZeros = 1 << 2;        // COPY of an extent that reads as zeros: no payload
 inline constexpr std::uint8_t kRecordInitial = 1 << 3;      // COPY of the very first full copy: goes to the base image
 inline constexpr std::uint8_t kRecordInBase = 1 << 4;       // stored only: the payload lies in the base image
+inline constexpr std::uint8_t kRecordFlagsKnown = 0x1f;
 
 // A record, payload not owned.
 struct Record {
@@ -95,7 +99,12 @@ struct StreamPosition {
   GapReason gap_reason = GapReason::kInitialCopy;
   bool initial_copy_done = false;  // the first HEAL has been seen
   std::vector<DiskGeometry> disks; // the newest GEOMETRY
+  std::uint64_t last_time_ns = 0;  // highest time of any record: the source continues at or above it
 };
+
+// Names of servers, disks and marks: 1 to 255 bytes of UTF-8 without control characters (they are shown on terminals
+// and in JSON). Whoever takes a name from a user checks it with this; the encoders below CHECK it.
+bool is_valid_name(std::string_view text);
 
 // Payload encodings of the records that carry a structure. Decoding checks every length and enum value.
 std::vector<std::byte> encode_gap(const GapInfo& info);
