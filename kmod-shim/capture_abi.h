@@ -22,6 +22,7 @@ enum understudy_capture_kind {
 	UNDERSTUDY_CAPTURE_WRITE = 1,   /* data follows the header */
 	UNDERSTUDY_CAPTURE_ZERO = 2,    /* write-zeroes, discard, secure erase: no data */
 	UNDERSTUDY_CAPTURE_BARRIER = 3, /* an empty flush: everything completed before is durable after */
+	UNDERSTUDY_CAPTURE_PROBE = 4,   /* the self-test: what the buffer of its own READ held; never part of the stream */
 };
 
 /*
@@ -63,14 +64,28 @@ enum understudy_granule_state {
 /* Granules live in fixed pages of this many bytes (one BPF array element each). A power of two. */
 #define UNDERSTUDY_DIRTY_PAGE_BYTES 4096
 
-/* A disk the kernel side watches. slot = index. Written by user space only, before `active` is set. */
+/*
+ * A disk the kernel side watches. slot = index. Written by user space only, before `active` is set; all_dirty by both.
+ */
 struct understudy_disk {
 	__u32 dev;               /* kernel dev_t of the whole disk (major << 20 | minor); 0 = free slot */
 	__u32 active;            /* 1 = capture */
 	__u64 sectors;           /* size when attached */
 	__u64 dirty_first;       /* index of its first granule in the dirty map; a multiple of the page size */
 	__u32 granule_shift;     /* log2 of the granule in sectors */
-	__u32 reserved;
+	__u32 all_dirty;         /* kernel: 1 = an extent too long to mark by granules was lost; user: 2 while it folds
+	                            this into the map, then 0. Anything but 0 means that every granule is DIRTY */
+	__u64 identity;          /* user: the disk's diskseq, 0 where the kernel has none */
+	__u64 reserved[3];
+};
+
+/* Copy mode: disks are being read for the stream, so writes in flight must be known. */
+enum understudy_copy_mode {
+	UNDERSTUDY_COPY_OFF = 0,      /* only lost writes are in the in-flight map */
+	UNDERSTUDY_COPY_SETTLING = 1, /* every write is noted; writes submitted before may still be in flight */
+	UNDERSTUDY_COPY_SETTLED = 2,  /* every write in flight is in the map; should an unknown one complete all the same,
+	                                 its extent becomes dirty and the loss counters move */
+	UNDERSTUDY_COPY_DRAINING = 3, /* no write is noted any more, completing ones still leave the map */
 };
 
 /*
@@ -79,31 +94,38 @@ struct understudy_disk {
  */
 struct understudy_control {
 	__u32 abi_version;
-	__u32 copy_mode;         /* user: 1 while disks are being read for the stream: note every write in flight */
+	__u32 copy_mode;         /* user: enum understudy_copy_mode */
 	__u32 consumer_asleep;   /* user: 1 before it sleeps; the kernel side wakes it once and clears this */
-	__u32 reserved;
+	__u32 self_test_pid;     /* user: reads of watched disks by this process are reported as PROBE; 0 = none */
 	__u64 capture_id_low;    /* user: random identity of this capture; new whenever completeness cannot be proved */
 	__u64 capture_id_high;
 	__u64 loss_count;        /* sum of the following, the figure stamped into records */
 	__u64 lost_ring_full;    /* bios (or their rest) that found no room in the ring */
 	__u64 lost_skipped;      /* bios whose capture program did not run */
-	__u64 lost_unreadable;   /* bios with a page that could not be read */
+	__u64 lost_unreadable;   /* bios with a page that could not be read, or of an unknown operation */
 	__u64 lost_too_long;     /* bios with more segments than the kernel's verifier lets us walk */
-	__u64 lost_untracked;    /* bios that could not be noted as in flight during copy mode */
-	__u64 whole_disk_dirty;  /* bit per slot: an extent too long to mark granule by granule was lost */
+	__u64 lost_untracked;    /* bios that could not be noted as in flight; unknown ones that completed when settled */
+	__u64 old_completions;   /* writes that copy mode did not know of and that completed while settling */
 	__u64 in_flight_lost;    /* lost bios that have not completed yet */
 	__u64 captured_bios;
 	__u64 captured_bytes;
-	__u64 unwatched[4];      /* reserved, zero */
+	__u64 unprovable_base;   /* user: skipped runs of the first program when the capture id was taken */
+	__u64 self_test_seen;    /* reads of the self-test that the first program noted */
+	__u64 reserved[2];       /* zero */
 };
 
-/* Value of the in-flight map, keyed by the bio's address, while copy_mode is set or the write was lost. */
+/* How many copies of the completing program there are (kmod-shim/bpf/README.md, "Completions"). */
+#define UNDERSTUDY_COMPLETION_COPIES 3
+#define UNDERSTUDY_COMPLETION_COUNTS 4 /* the next power of two */
+
+/* Value of the in-flight map, keyed by the bio's address: every write in copy mode, else the lost ones. */
 struct understudy_in_flight {
 	__u64 sector;
 	__u64 sectors;
+	__u32 left[UNDERSTUDY_COMPLETION_COUNTS]; /* sectors not completed yet, as each copy has seen it */
+	__u32 stamp;             /* time of the note (low bits): tells a bio from an older one at the same address */
 	__u16 disk;
-	__u16 lost;              /* 1 = its data is not in the ring */
-	__u32 reserved;
+	__u16 lost;              /* 1 = its data, or a part of it, is not in the ring */
 };
 
 #ifdef __cplusplus
@@ -112,8 +134,8 @@ struct understudy_in_flight {
 #define UNDERSTUDY_ABI_ASSERT(expression) _Static_assert(expression, #expression)
 #endif
 UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_capture_record) == 48);
-UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_disk) == 32);
+UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_disk) == 64);
 UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_control) == 144);
-UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_in_flight) == 24);
+UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_in_flight) == 40);
 
 #endif /* UNDERSTUDY_CAPTURE_ABI_H */
