@@ -26,6 +26,9 @@
 
 namespace understudy {
 
+class FileSystem;       // file_system.h
+class JournalSnapshot;  // journal.h
+
 struct StoreIdentity {
   Uuid server;
   std::string server_name;
@@ -34,8 +37,9 @@ struct StoreIdentity {
 
 struct StoreOptions {
   std::string directory;
-  std::string base_directory;                 // empty = <directory>/base
+  std::string base_directory;                 // empty = as the MANIFEST says, else <directory>/base
   std::uint64_t segment_bytes_max = 256ull << 20;
+  FileSystem* file_system = nullptr;          // null = the machine's; tests give one that fails. Outlives the store
 };
 
 // Damage found while opening or scrubbing: never skipped silently.
@@ -57,21 +61,28 @@ class Store {
 
   // A new store in an empty or missing directory.
   static Result<std::unique_ptr<Store>> create(const StoreOptions& options, const StoreIdentity& identity);
-  // An existing one. kReadWrite takes the lock (the holder is named when it is taken), cuts a torn tail at the last
+  // An existing one. Damage of what was durable (anything but a torn tail) is reported and leaves the store read-only
+  // with everything before it readable; a format this program does not know is an error. kReadWrite takes the lock (the
+  // holder is named when it is taken), cuts a torn tail at the last
   // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened.
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, OpenMode mode, const DamageReport& report);
 
-  virtual const StoreIdentity& identity() const = 0;
+  // An empty store takes the epoch of the first batch.
+  virtual StoreIdentity identity() const = 0;
   // Position after the last committed record.
   virtual StreamPosition position() const = 0;
+  // What is durable now, for readers; immutable and independent of the store's life.
+  virtual std::shared_ptr<const JournalSnapshot> snapshot() const = 0;
 
   // Appends one encoded batch (record/batch.h) that must follow the last one: server, epoch and seq are checked,
   // and every payload against its capture checksum. Payloads of initial COPY records go to the base images.
+  // kRefused and kCorrupt: the batch is wrong and nothing changed. kNoSpace: nothing changed, append it again when
+  // there is room.
   virtual Status append(std::span<const std::byte> batch) = 0;
   // Makes everything appended durable; returns the last durable seq. kNoSpace is recoverable: nothing appended is
   // lost, call again when there is room. Any other failure leaves the store read-only.
   virtual Result<Seq> commit() = 0;
-  // True after a failed fsync or write that could not be undone.
+  // True after a failed fsync or write that could not be undone, and for a store opened read-only or damaged.
   virtual bool read_only() const = 0;
 
   // Bytes in journal and base.
@@ -83,7 +94,8 @@ class Store {
 
   // Reads everything back and checks headers, chain and checksums. `progress` gets bytes done and total, and may
   // return false to stop.
-  virtual Status scrub(const DamageReport& report, const std::function<bool(std::uint64_t, std::uint64_t)>& progress) = 0;
+  virtual Status scrub(const DamageReport& report,
+                       const std::function<bool(std::uint64_t, std::uint64_t)>& progress) = 0;
 };
 
 }  // namespace understudy

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -37,10 +38,17 @@ struct NamedPoint {
   std::uint64_t time_ns = 0;
   MarkInfo mark;
 };
+class TimelineIndex;                    // timeline_index.h
+
 struct Timeline {
   std::vector<PointRange> ranges;
   std::vector<Gap> gaps;
   std::vector<NamedPoint> marks;
+  std::vector<DiskGeometry> disks;     // at the end of it
+  Seq last_seq = 0;                    // newest readable record; 0 = none
+  std::uint64_t last_time_ns = 0;
+  std::optional<Damage> damage;        // the journal can't be read from here on: no point after it is offered
+  std::shared_ptr<const TimelineIndex> index;  // finds positions inside a range; made by read_timeline()
 };
 
 // A resolved point.
@@ -54,7 +62,9 @@ Result<Timeline> read_timeline(const Store& store);
 
 // How an operator names a point: "latest", "seq:<n>", "@<mark name>", or a time: RFC 3339, "YYYY-MM-DD HH:MM:SS[.fff]"
 // (local time), "HH:MM:SS" (the most recent one) or "-90s", "-10m", "-2h" before the newest record. Times and
-// "latest" go to the newest barrier at or before them (I6); seq is exact. A position inside a gap, before history or
+// "latest" go to the newest barrier at or before them (I6), or, where the range has no barrier so far, to the last
+// record (a state a power cut could have left, too; barrier_aligned is false); seq is exact. A time is compared with
+// the newest record, not with the clock. A position inside a gap, before history or
 // in the future is an error that names the nearest points on both sides.
 Result<Point> resolve_point(const Timeline& timeline, std::string_view text);
 
@@ -66,8 +76,13 @@ class PointInTimeView {
 
   virtual const Point& point() const = 0;
   virtual const std::vector<DiskGeometry>& disks() const = 0;
-  // Fills `out` with the bytes at offset_bytes of `disk`; every payload used is checked against its checksum.
+  // Fills `out` with the bytes at offset_bytes of `disk`, which must lie within it; every payload used is checked
+  // against its checksum.
   virtual Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const = 0;
+  // Hands every stretch of `disk` that is not all known zeros to `sink`, each byte once, in the order in which it is
+  // cheapest to read (not by offset). `sink` may return an error to stop; the span is valid only during the call.
+  using DataSink = std::function<Status(std::uint64_t offset_bytes, std::span<const std::byte> data)>;
+  virtual Status read_all(std::uint16_t disk, const DataSink& sink) const = 0;
   // Length of the run that starts at offset_bytes and is all known zeros (hole) or all data.
   struct Extent { std::uint64_t length_bytes = 0; bool zero = false; };
   virtual Extent extent_at(std::uint16_t disk, std::uint64_t offset_bytes) const = 0;

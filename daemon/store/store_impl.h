@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one implementation of Store. Internal to store/.
+//
+//   append: validate -> base images (page cache) -> frame into `pending_`
+//   commit: fdatasync base -> write `pending_` -> fdatasync segment -> publish
+//
+// A frame is written only after the base data it names is durable, so a power cut can never leave a frame without it.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "daemon/base/checksum.h"
+#include "daemon/store/base_images.h"
+#include "daemon/store/extent_set.h"
+#include "daemon/store/journal.h"
+#include "daemon/store/manifest.h"
+#include "daemon/store/recovery.h"
+#include "daemon/store/store.h"
+#include "daemon/store/stream_state.h"
+
+namespace understudy {
+
+class StoreImpl final : public Store {
+ public:
+  StoreImpl(FileSystem& file_system, StoreOptions options, Manifest manifest, std::unique_ptr<FileLock> lock);
+  ~StoreImpl() override;
+
+  // Takes over what recovery found; in kReadWrite makes it the durable state to go on from.
+  Status start(RecoveredJournal recovered, OpenMode mode, const DamageReport& report);
+
+  StoreIdentity identity() const override;
+  StreamPosition position() const override;
+  std::shared_ptr<const JournalSnapshot> snapshot() const override;
+  Status append(std::span<const std::byte> batch) override;
+  Result<Seq> commit() override;
+  bool read_only() const override;
+  std::uint64_t journal_bytes() const override;
+  std::uint64_t base_bytes() const override;
+  Sha256Digest chain_head() const override;
+  Status scrub(const DamageReport& report, const std::function<bool(std::uint64_t, std::uint64_t)>& progress) override;
+
+ private:
+  Status check_writable() const;
+  Status check_follows(const BatchInfo& info, std::size_t bytes) const;
+  // Validates the records against a copy of the state and says which of them go to the base.
+  Result<StreamState> plan_batch(const BatchReader& batch, std::vector<bool>& to_base) const;
+  Status write_base(const BatchReader& batch, const StreamState& after, const std::vector<bool>& to_base);
+  void add_frame(const BatchInfo& info, std::span<const std::byte> batch);
+  Status begin_segment_for(const BatchInfo& info, std::size_t batch_bytes);
+  Status create_segment(const BatchInfo& info);
+  Status write_pending();
+  Status make_durable();
+  Status cut_torn_tail(const RecoveredJournal& recovered);
+  Status load_base_coverage();
+  Status update_base_bytes();
+  // Remembers the first failure: from now on the store is read-only. Returns it.
+  Error fail(Error error);
+
+  FileSystem& file_system_;
+  const StoreOptions options_;
+  const std::string base_directory_;
+  Manifest manifest_;
+  std::unique_ptr<FileLock> lock_;
+
+  // Writer thread only.
+  StreamState state_;                // after everything appended
+  std::unique_ptr<File> file_;       // of the last segment
+  std::uint64_t written_bytes_ = 0;  // of the last segment; `pending_` follows
+  std::vector<std::byte> pending_;
+  Sha256 digest_;  // over the last segment, `pending_` included
+  BaseImages base_;
+  std::map<std::uint16_t, ExtentSet> in_base_;  // what journaled records say lies in the base: never written again
+  bool unsynced_ = false;
+  bool base_changed_ = false;  // `base_bytes_` is out of date
+
+  mutable std::mutex mutex_;  // guards the rest
+  std::optional<Error> failure_;
+  StoreIdentity identity_;
+  StreamPosition durable_;
+  std::vector<JournalSegment> segments_;
+  std::vector<Damage> damage_;
+  Sha256Digest durable_digest_{};
+  std::uint64_t journal_bytes_ = 0;
+  std::uint64_t base_bytes_ = 0;
+};
+
+// The scrub's work, on a snapshot (scrub.cc).
+Status scrub_snapshot(const JournalSnapshot& snapshot, const DamageReport& report,
+                      const std::function<bool(std::uint64_t, std::uint64_t)>& progress);
+
+}  // namespace understudy

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The names of a store's files, all in one place.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/base/text.h"
+#include "daemon/record/record.h"
+
+namespace understudy {
+
+inline std::string manifest_path(const std::string& store) { return store + "/MANIFEST"; }
+inline std::string lock_path(const std::string& store) { return store + "/lock"; }
+inline std::string journal_path(const std::string& store) { return store + "/journal"; }
+inline std::string pins_path(const std::string& store) { return store + "/pins"; }
+inline std::string default_base_path(const std::string& store) { return store + "/base"; }
+
+inline std::string base_image_name(std::uint16_t disk) { return std::to_string(disk) + ".img"; }
+
+inline std::string segment_name(Seq first_seq) {
+  char name[32];
+  std::snprintf(name, sizeof(name), "%020llu.wal", static_cast<unsigned long long>(first_seq));
+  return name;
+}
+
+// First seq in the name of a segment; nullopt for any other file.
+inline std::optional<Seq> parse_segment_name(std::string_view name) {
+  if (name.size() != 24 || name.substr(20) != ".wal") return std::nullopt;
+  return parse_unsigned(name.substr(0, 20));
+}
+
+}  // namespace understudy

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random streams against a naive model: every position of the stream is opened and compared byte by byte.
+#include <cstdlib>
+#include <string>
+
+#include "daemon/store/store.h"
+#include "daemon/view/view.h"
+#include "tests/unit/store/memory_file_system.h"
+#include "tests/unit/store/stream_maker.h"
+
+#include <doctest/doctest.h>  // behind our headers: it redefines CHECK
+
+namespace understudy {
+namespace {
+
+void compare_at(const Store& store, Seq seq, const Model& model) {
+  Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(store, Point{seq, 0, false});
+  if (!model.whole) {
+    REQUIRE(!view.ok());
+    CHECK(view.error().kind() == ErrorKind::kRefused);
+    return;
+  }
+  REQUIRE_MESSAGE(view.ok(), view.error().message());
+  REQUIRE((*view)->disks() == model.geometry);
+  for (const DiskGeometry& disk : model.geometry) {
+    const std::vector<std::byte>& expected = model.content.at(disk.disk);
+    std::vector<std::byte> got(disk.size_bytes, std::byte{0xee});
+    const Status status = (*view)->read(disk.disk, 0, got);
+    REQUIRE_MESSAGE(status.ok(), status.error().message());
+    REQUIRE(got == expected);
+    // The same by read_all(), and what it leaves out must be zeros, in agreement with extent_at().
+    std::vector<std::byte> all(disk.size_bytes);
+    std::uint64_t handed_out = 0;
+    REQUIRE((*view)
+                ->read_all(disk.disk,
+                           [&](std::uint64_t offset, std::span<const std::byte> data) {
+                             std::copy(data.begin(), data.end(), all.begin() + static_cast<std::ptrdiff_t>(offset));
+                             handed_out += data.size();
+                             return ok_status();
+                           })
+                .ok());
+    REQUIRE(all == expected);
+    std::uint64_t data_bytes = 0;
+    for (std::uint64_t at = 0; at < disk.size_bytes;) {
+      const PointInTimeView::Extent extent = (*view)->extent_at(disk.disk, at);
+      REQUIRE(extent.length_bytes > 0);
+      if (!extent.zero) data_bytes += extent.length_bytes;
+      at += extent.length_bytes;
+    }
+    REQUIRE(data_bytes == handed_out);
+  }
+}
+
+void run_stream(std::uint64_t seed) {
+  CAPTURE(seed);
+  MemoryFileSystem files;
+  StreamMaker maker(seed);
+  StoreOptions options;
+  options.directory = "/store";
+  options.segment_bytes_max = 64 << 10;
+  options.file_system = &files;
+  auto store = Store::create(options, {maker.server(), "web-1", 1});
+  REQUIRE_MESSAGE(store.ok(), store.error().message());
+  for (int i = 0; i < 60; ++i) {
+    const Status status = (*store)->append(maker.next_batch());
+    REQUIRE_MESSAGE(status.ok(), status.error().message());
+    if (maker.random()() % 3 == 0) REQUIRE((*store)->commit().ok());
+    if (maker.random()() % 20 == 0) {  // a receiver that was started again
+      REQUIRE((*store)->commit().ok());
+      const StreamPosition before = (*store)->position();
+      const Sha256Digest head = (*store)->chain_head();
+      *store = nullptr;
+      store = Store::open(options, OpenMode::kReadWrite, [](const Damage& damage) { FAIL(damage.reason); });
+      REQUIRE_MESSAGE(store.ok(), store.error().message());
+      const StreamPosition after = (*store)->position();
+      CHECK(after.seq == before.seq);
+      CHECK(after.generation == before.generation);
+      CHECK(after.cursor == before.cursor);
+      CHECK(after.gap_open == before.gap_open);
+      CHECK(after.gap_reason == before.gap_reason);
+      CHECK(after.initial_copy_done == before.initial_copy_done);
+      CHECK(after.disks == before.disks);
+      CHECK(after.last_time_ns == before.last_time_ns);
+      CHECK((*store)->chain_head() == head);
+    }
+  }
+  REQUIRE((*store)->commit().value() == maker.next_seq() - 1);
+  Model model;
+  for (Seq seq = 1; seq < maker.next_seq(); ++seq) {
+    CAPTURE(seq);
+    model.apply(maker.history()[seq - 1]);
+    compare_at(**store, seq, model);
+  }
+  const auto report = [](const Damage& damage) { FAIL_CHECK(damage.object << ": " << damage.reason); };
+  CHECK((*store)->scrub(report, {}).ok());
+}
+
+TEST_CASE("every position of random streams is the exact prefix") {
+  const char* seeds = std::getenv("UNDERSTUDY_TEST_SEEDS");
+  const std::uint64_t count = seeds != nullptr ? std::stoull(seeds) : 12;
+  for (std::uint64_t seed = 1; seed <= count; ++seed) run_stream(seed);
+}
+
+}  // namespace
+}  // namespace understudy
