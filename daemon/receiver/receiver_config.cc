@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/receiver/receiver_config.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <map>
+#include <utility>
+
+#include "daemon/base/yaml_config.h"
+
+namespace understudy {
+
+namespace {
+
+constexpr ConfigRange kStoreCount{1, 4096};
+constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
+
+bool is_numeric_address(const std::string& text) {
+  in6_addr buffer;
+  return ::inet_pton(AF_INET, text.c_str(), &buffer) == 1 || ::inet_pton(AF_INET6, text.c_str(), &buffer) == 1;
+}
+
+// Two stores must not share a directory, nor one lie inside the other.
+bool is_inside(const std::string& inner, const std::string& outer) {
+  return inner == outer || inner.starts_with(outer + "/");
+}
+
+void read_stores(ConfigMap root, ReceiverConfig& config) {
+  std::map<std::string, std::string> directories;  // -> server
+  for (ConfigItem& item : root.list("stores", kStoreCount)) {
+    ConfigMap map = item.map();
+    ReceiverStoreConfig store;
+    store.server = map.name("server");
+    store.path = map.path("path");
+    store.base_path = map.path("base_path", "");
+    for (const ReceiverStoreConfig& other : config.stores) {
+      if (!store.server.empty() && other.server == store.server) {
+        map.mistake("server", "server '" + store.server + "' has a store already");
+      }
+    }
+    for (const auto& [key, directory] : {std::pair("path", store.path), std::pair("base_path", store.base_path)}) {
+      if (directory.empty()) continue;
+      for (const auto& [other, server] : directories) {
+        if (is_inside(directory, other) || is_inside(other, directory)) {
+          map.mistake(key, "'" + directory + "' overlaps '" + other + "' of server '" + server + "'");
+        }
+      }
+    }
+    if (!store.path.empty()) directories.emplace(store.path, store.server);
+    if (!store.base_path.empty()) directories.emplace(store.base_path, store.server);
+    config.stores.push_back(std::move(store));
+  }
+}
+
+Result<ReceiverConfig> read_config(ConfigReader& reader) {
+  ReceiverConfig config;
+  ConfigMap root = reader.root();
+  config.name = root.name("name");
+  ConfigMap listen = root.map("listen");
+  config.listen_address = listen.text("address", config.listen_address);
+  if (!is_numeric_address(config.listen_address)) {
+    listen.mistake("address", "'" + config.listen_address + "' is no IPv4 or IPv6 address; allowed is one of this " +
+                                  "machine's, or 0.0.0.0 or :: for all of them");
+  }
+  config.listen_port = static_cast<std::uint16_t>(listen.integer("port", config.listen_port, {1, 65535}));
+  ConfigMap tls = root.map("tls");
+  config.tls.authority = tls.path("authority");
+  config.tls.certificate = tls.path("certificate");
+  config.tls.key = tls.path("key");
+  read_stores(root, config);
+  config.segment_bytes = root.bytes("segment_bytes", config.segment_bytes, kSegmentBytes);
+  config.control_socket = root.path("control_socket", config.control_socket);
+  config.log_level = root.choice<LogLevel>("log_level", config.log_level,
+                                           {{"error", LogLevel::kError},
+                                            {"warning", LogLevel::kWarning},
+                                            {"notice", LogLevel::kNotice},
+                                            {"info", LogLevel::kInfo},
+                                            {"debug", LogLevel::kDebug}});
+  RETURN_IF_ERROR(reader.finish());
+  return config;
+}
+
+}  // namespace
+
+Result<ReceiverConfig> load_receiver_config(const std::string& path, std::string* printed) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<ConfigReader> reader, ConfigReader::load(path));
+  ASSIGN_OR_RETURN(ReceiverConfig config, read_config(*reader));
+  if (printed != nullptr) *printed = reader->print();
+  return config;
+}
+
+Result<ReceiverConfig> parse_receiver_config(std::string_view text, const std::string& file_name) {
+  const std::unique_ptr<ConfigReader> reader = ConfigReader::parse(text, file_name);
+  return read_config(*reader);
+}
+
+}  // namespace understudy

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/base/log.h"
+#include "daemon/base/result.h"
+#include "daemon/wire/tls_context.h"
+
+namespace understudy {
+
+struct ReceiverStoreConfig {
+  std::string server;     // name in the agent's certificate
+  std::string path;       // the store's directory
+  std::string base_path;  // of the base images; empty = inside the store
+  bool operator==(const ReceiverStoreConfig&) const = default;
+};
+
+// receiver.yaml; config/receiver.yaml is the commented example.
+struct ReceiverConfig {
+  std::string name;
+  std::string listen_address = "0.0.0.0";
+  std::uint16_t listen_port = 7600;
+  TlsFiles tls;
+  std::vector<ReceiverStoreConfig> stores;
+  std::uint64_t segment_bytes = 256ull << 20;
+  std::string control_socket = "/run/understudy/receiver.sock";
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+// Reads `path` and its drop-ins. kInvalidConfig with a line "file:line:column: message" for every mistake. `printed`,
+// when given, gets the merged configuration as YAML.
+Result<ReceiverConfig> load_receiver_config(const std::string& path, std::string* printed = nullptr);
+// From memory, for tests.
+Result<ReceiverConfig> parse_receiver_config(std::string_view text, const std::string& file_name);
+
+}  // namespace understudy

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one thread that writes one store: takes received batches in order, appends as many as are waiting, commits once
+// for all of them, and only then has them acknowledged (I5).
+//
+//   receive (network threads) -> queue -> append, append, ... -> commit -> ack
+//
+// A store without room stops acknowledging, says so, and tries again every second: nothing is lost, the agent keeps
+// what was not acknowledged. A store that failed refuses everybody, with the reason, until the receiver is started
+// again.
+//
+// Threads: all functions may be called from any thread and do not wait for the disk, except stop().
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "daemon/receiver/buffer_pool.h"
+#include "daemon/store/store.h"
+#include "daemon/wire/frame_codec.h"
+
+namespace understudy {
+
+// A session as its store sees it. Called on the store's thread; must return at once.
+class StoreClient {
+ public:
+  virtual ~StoreClient() = default;
+  // The store is this client's now; its stream goes on behind `position`.
+  virtual void store_attached(const StreamPosition& position, const std::vector<std::uint64_t>& devices) = 0;
+  virtual void store_refused(RefuseCode code, const std::string& text) = 0;
+  virtual void store_committed(Seq seq) = 0;
+  virtual void store_notice(const Notice& notice) = 0;
+  // `bytes` of what was submitted are not in the queue any more.
+  virtual void store_took(std::size_t bytes) = 0;
+  // What was submitted cannot be accepted, or the store has failed: the session is to be closed.
+  virtual void store_failed(ByeCode code, const std::string& text) = 0;
+};
+
+struct StoreStatus {
+  std::string server_name;
+  std::string directory;
+  std::string state;   // "empty" (no store yet), "open", "full", "read-only", "failed"
+  std::string reason;  // why it is full, read-only or failed
+  std::optional<StoreIdentity> identity;
+  StreamPosition position;  // durable
+  std::uint64_t journal_bytes = 0;
+  std::uint64_t base_bytes = 0;
+  std::string chain_head;        // hex
+  std::uint64_t batches_in = 0;  // since the receiver started
+  std::uint64_t bytes_in = 0;    // encoded, as received
+  std::uint64_t commits = 0;
+  std::uint64_t commit_ns_total = 0;
+  std::uint64_t queued_bytes = 0;
+  std::uint64_t last_commit_wall_ns = 0;
+  std::vector<std::string> damages;
+  std::uint64_t damages_total = 0;
+  std::string last_error;
+};
+
+class StoreWorker {
+ public:
+  // Starts the thread, which opens the store if there is one.
+  StoreWorker(std::string server_name, StoreOptions options);
+  ~StoreWorker();
+  StoreWorker(const StoreWorker&) = delete;
+  StoreWorker& operator=(const StoreWorker&) = delete;
+
+  const std::string& server_name() const { return server_name_; }
+
+  // Makes `client` the only one whose batches are taken, after everything submitted so far was. Creates the store when
+  // there is none. The answer is store_attached() or store_refused().
+  void attach(std::shared_ptr<StoreClient> client, const Hello& hello);
+  // Batches of anybody but the attached client are dropped.
+  void submit(std::shared_ptr<StoreClient> client, Buffer batch);
+  // The client is gone. What it submitted is still taken: it may be all that is left of the server.
+  void detach(const StoreClient* client);
+
+  StoreStatus status() const;
+
+  // Takes what is queued, commits, ends the thread; a store without room is given up on after one more try.
+  void request_stop();
+  void stop();
+
+ private:
+  struct Item {
+    std::shared_ptr<StoreClient> client;
+    std::optional<Hello> hello;  // attach; else a batch
+    Buffer batch;
+  };
+
+  void run();
+  void open_store();
+  void process(Item item);
+  void attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello);
+  Status create_store(const Hello& hello);
+  // Why `hello` may not have the store.
+  std::optional<std::pair<RefuseCode, std::string>> reason_to_refuse(const Hello& hello) const;
+  void append(const std::shared_ptr<StoreClient>& client, const Buffer& batch);
+  bool must_commit();
+  // False = there is no room for it, and either it was not to be waited for or the worker stops.
+  bool commit(bool wait);
+  // Waits a second for room; false = give up.
+  bool wait_for_room(const Error& error);
+  void set_full(const Error& error);
+  void set_room();
+  void store_broke(const Error& error);
+  void report_damage(const Damage& damage);
+  void refresh_status();
+
+  const std::string server_name_;
+  const StoreOptions options_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Item> queue_;
+  std::uint64_t queued_bytes_ = 0;
+  bool stop_ = false;
+  StoreStatus status_;
+
+  // Of the thread only.
+  std::unique_ptr<Store> store_;
+  std::optional<Error> open_error_;
+  std::shared_ptr<StoreClient> client_;    // attached; null = nobody
+  const StoreClient* rejected_ = nullptr;  // its batches are dropped: one of them was wrong
+  std::vector<std::uint64_t> devices_;
+  bool full_ = false;
+  std::size_t uncommitted_bytes_ = 0;
+  std::uint64_t uncommitted_since_ns_ = 0;
+
+  std::thread thread_;
+};
+
+}  // namespace understudy

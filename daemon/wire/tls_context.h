@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys and rules of our TLS: version 1.3 only, both certificates required, one authority, no session resumption.
+// Whether the peer is who we want (role and name) is the session's decision (session.h), so that it can be refused in
+// words. Sources: SSL_CTX_new(3), SSL_CTX_set_verify(3), RFC 8446.
+//
+// Threads: immutable after load(); may be shared.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "daemon/base/result.h"
+#include "daemon/wire/identity.h"
+
+struct ssl_ctx_st;
+
+namespace understudy {
+
+struct TlsFiles {
+  std::string authority;    // PEM certificate of the authority that signed both ends
+  std::string certificate;  // PEM certificate of this end
+  std::string key;          // its PEM private key; must not be readable by others
+  bool operator==(const TlsFiles&) const = default;
+};
+
+enum class TlsSide : std::uint8_t { kClient, kServer };
+
+class TlsContext {
+ public:
+  // Reads and checks the three files: parseable, key and certificate belong together, key not open to all. Does not
+  // judge expiry or identity of the own certificate: the peer does, by its clock. Errors name the file.
+  static Result<std::shared_ptr<const TlsContext>> load(const TlsFiles& files, TlsSide side);
+  ~TlsContext();
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
+
+  // What the own certificate says.
+  const Result<WireIdentity>& own_identity() const { return own_identity_; }
+  std::uint64_t own_not_after_ns() const { return own_not_after_ns_; }
+  TlsSide side() const { return side_; }
+  ssl_ctx_st* native() const { return context_; }
+
+ private:
+  TlsContext(ssl_ctx_st* context, TlsSide side, Result<WireIdentity> own_identity, std::uint64_t own_not_after_ns);
+
+  ssl_ctx_st* context_;
+  TlsSide side_;
+  Result<WireIdentity> own_identity_;
+  std::uint64_t own_not_after_ns_;
+};
+
+}  // namespace understudy

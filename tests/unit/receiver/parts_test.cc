@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The small parts of the receiver.
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "daemon/receiver/buffer_pool.h"
+#include "daemon/receiver/receiver_config.h"
+#include "daemon/receiver/receiver_status.h"
+#include "daemon/receiver/whole_disks.h"
+
+// Behind our headers: it has a CHECK of its own.
+#include <doctest/doctest.h>
+
+using namespace understudy;
+
+namespace {
+
+constexpr const char* kGood = R"(name: dr-1
+listen: {address: 127.0.0.1, port: 7601}
+tls: {authority: ca.crt, certificate: dr-1.crt, key: dr-1.key}
+stores:
+  - {server: web-1, path: /srv/web-1}
+  - {server: web-2, path: /srv/web-2, base_path: /fast/web-2}
+segment_bytes: 64MiB
+log_level: debug
+)";
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("receiver.yaml is read") {
+  auto config = parse_receiver_config(kGood, "receiver.yaml");
+  REQUIRE_MESSAGE(config.ok(), config.error().message());
+  CHECK(config->name == "dr-1");
+  CHECK(config->listen_address == "127.0.0.1");
+  CHECK(config->listen_port == 7601);
+  REQUIRE(config->stores.size() == 2);
+  CHECK(config->stores[1] == ReceiverStoreConfig{"web-2", "/srv/web-2", "/fast/web-2"});
+  CHECK(config->segment_bytes == 64u << 20);
+  CHECK(config->log_level == LogLevel::kDebug);
+  CHECK(config->control_socket == "/run/understudy/receiver.sock");
+}
+
+TEST_CASE("mistakes in receiver.yaml are all told, with their places") {
+  auto config = parse_receiver_config(R"(name: dr 1
+listen: {address: example.org, port: 0}
+tls: {authority: ca.crt, certificate: dr-1.crt}
+stores:
+  - {server: web-1, path: /srv/a}
+  - {server: web-1, path: /srv/b}
+  - {server: web-3, path: /srv/a/inside}
+segment_bytes: 1KiB
+colour: blue
+)",
+                                      "receiver.yaml");
+  REQUIRE_FALSE(config.ok());
+  CHECK(config.error().kind() == ErrorKind::kInvalidConfig);
+  const std::string text = config.error().message();
+  for (const char* part :
+       {"receiver.yaml:1:", "receiver.yaml:2:", "example.org", "key", "receiver.yaml:6:", "has a store already",
+        "receiver.yaml:7:", "overlaps '/srv/a'", "segment_bytes", "receiver.yaml:8:", "colour"}) {
+    CHECK_MESSAGE(contains(text, part), part << " in " << text);
+  }
+}
+
+TEST_CASE("large buffers come back, small ones and too many do not") {
+  BufferPool pool(4u << 20);
+  const std::byte* memory = nullptr;
+  {
+    Buffer buffer = pool.take(1 << 20);
+    memory = buffer.bytes().data();
+    CHECK(buffer.size() == 1u << 20);
+    CHECK(pool.spare_bytes() == 0);
+  }
+  CHECK(pool.spare_bytes() == 1u << 20);
+  {
+    Buffer buffer = pool.take(900'000);
+    CHECK(buffer.bytes().data() == memory);
+    CHECK(buffer.size() == 900'000);
+    Buffer moved = std::move(buffer);
+    CHECK(moved.bytes().data() == memory);
+    moved = pool.take(10);
+    CHECK(pool.spare_bytes() == 1u << 20);
+  }
+  CHECK(pool.spare_bytes() == 1u << 20);
+  {
+    std::vector<Buffer> many;
+    for (int i = 0; i < 10; ++i) many.push_back(pool.take(1 << 20));
+  }
+  CHECK(pool.spare_bytes() == 4u << 20);
+  CHECK(pool.take(0).size() == 0);
+}
+
+TEST_CASE("the disk under a path is found through its file system") {
+  // Nothing is known of this machine's disks, but what is answered must be whole disks that exist.
+  for (const std::uint64_t device : whole_disks_under("/no/such/path/yet")) {
+    const std::string node = "/sys/dev/block/" + std::to_string(device >> 20) + ":" + std::to_string(device & 0xfffff);
+    struct stat status {};
+    CHECK(::stat(node.c_str(), &status) == 0);
+    CHECK(::stat((node + "/partition").c_str(), &status) != 0);
+  }
+  struct stat root {};
+  REQUIRE(::stat("/", &root) == 0);
+  if (major(root.st_dev) != 0) CHECK_FALSE(whole_disks_under("/").empty());
+  CHECK(whole_disks_under("/proc").empty());
+}
+
+TEST_CASE("status says everything an operator asks") {
+  StoreReport report;
+  report.store.server_name = "web-1";
+  report.store.directory = "/srv/web-1";
+  report.store.state = "read-only";
+  report.store.reason = "sync failed";
+  report.store.position.seq = 42;
+  report.connected = true;
+  report.session.address = "10.0.0.1:5000";
+  const Json json = receiver_status_json("dr-1", "understudy-receiver 1", 7600, {report});
+  auto parsed = Json::parse(json.dump());
+  REQUIRE(parsed.ok());
+  const Json& store = parsed->at("stores").items().at(0);
+  CHECK(store.at("server").as_string("") == "web-1");
+  CHECK(store.at("durable_seq").as_unsigned(0) == 42);
+  CHECK(store.at("read_only").as_bool(false));
+  CHECK(store.at("peer").at("address").as_string("") == "10.0.0.1:5000");
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/wire/link_encoder.h"
+
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "daemon/base/checksum.h"
+#include "daemon/base/limits.h"
+#include "daemon/wire/frame_codec.h"
+
+// Behind our headers: it has a CHECK of its own.
+#include <doctest/doctest.h>
+
+using namespace understudy;
+
+namespace {
+
+std::unique_ptr<OutgoingBatch> batch_of(Seq seq, std::size_t bytes, std::shared_ptr<void> keepalive = nullptr) {
+  auto payload = std::make_shared<std::vector<std::byte>>(bytes, static_cast<std::byte>(seq));
+  auto outgoing = std::make_unique<OutgoingBatch>();
+  Uuid server;
+  server.bytes.fill(std::byte{1});
+  outgoing->batch.start(server, seq, 1, 1);
+  Record record;
+  record.length_bytes = bytes;
+  record.payload = *payload;
+  record.checksum = xxh3_64(*payload);
+  record.time_ns = seq;
+  outgoing->batch.add(record);
+  outgoing->keepalive.push_back(payload);
+  if (keepalive) outgoing->keepalive.push_back(std::move(keepalive));
+  return outgoing;
+}
+
+std::optional<EncodedBatch> wait_pop(LinkEncoder& encoder) {
+  for (int i = 0; i < 5000; ++i) {
+    if (auto encoded = encoder.pop()) return encoded;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+TEST_CASE("batches come out encoded, in the order they went in, from several threads") {
+  std::atomic<int> woken{0};
+  LinkEncoder encoder(4, [&] { ++woken; });
+  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_compression({Codec::kZstd, 3}, false);
+  std::mt19937_64 random(1);
+  for (Seq seq = 1; seq <= 300; ++seq) encoder.push(batch_of(seq, 512 * (1 + random() % 400)));
+  CHECK(encoder.queued_bytes() > 0);
+  for (Seq seq = 1; seq <= 300; ++seq) {
+    auto encoded = wait_pop(encoder);
+    REQUIRE(encoded);
+    CHECK(encoded->info.first_seq == seq);
+    const auto frame = std::span<const std::byte>(encoded->frame);
+    auto header = decode_frame_header(frame.first<kFrameHeaderBytes>());
+    REQUIRE(header.ok());
+    CHECK(header->type == FrameType::kBatch);
+    auto batch = BatchReader::decode(frame.subspan(kFrameHeaderBytes), Verify::kRecords);
+    REQUIRE(batch.ok());
+    CHECK(batch->info().codec == Codec::kZstd);
+    encoder.recycle(std::move(encoded->frame));
+  }
+  CHECK(encoder.queued_bytes() == 0);
+  CHECK(woken > 0);
+}
+
+TEST_CASE("a codec the receiver cannot decode is not used") {
+  LinkEncoder encoder(1, [] {});
+  encoder.set_peer_codecs(kWireLz4);
+  encoder.set_compression({Codec::kZstd, 1}, false);
+  encoder.push(batch_of(1, 65536));
+  CHECK(wait_pop(encoder)->info.codec == Codec::kNone);
+  encoder.set_compression({Codec::kLz4, 1}, false);
+  encoder.push(batch_of(2, 65536));
+  CHECK(wait_pop(encoder)->info.codec == Codec::kLz4);
+}
+
+TEST_CASE("after clear no memory of any batch is referenced") {
+  LinkEncoder encoder(2, [] {});
+  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_compression({Codec::kZstd, 19}, false);
+  std::weak_ptr<void> alive;
+  for (int round = 0; round < 5; ++round) {
+    auto token = std::make_shared<int>(round);
+    alive = token;
+    for (Seq seq = 1; seq <= 20; ++seq) encoder.push(batch_of(seq, 1 << 20, token));
+    token.reset();
+    encoder.clear();
+    CHECK(alive.expired());
+    CHECK(encoder.queued_bytes() == 0);
+    CHECK_FALSE(encoder.pop());
+  }
+  encoder.push(batch_of(7, 4096));
+  CHECK(wait_pop(encoder)->info.first_seq == 7);
+}
+
+TEST_CASE("encoding pauses at its bound") {
+  LinkEncoder encoder(2, [] {});
+  for (Seq seq = 1; seq <= 40; ++seq) encoder.push(batch_of(seq, 1 << 20));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK(encoder.encoded_bytes() >= kLinkEncodedBytesMax);
+  CHECK(encoder.encoded_bytes() < kLinkEncodedBytesMax + (3u << 20));
+  Seq seq = 1;
+  while (auto encoded = wait_pop(encoder)) {
+    CHECK(encoded->info.first_seq == seq);
+    if (seq++ == 40) break;
+  }
+  CHECK(seq == 41);
+}
