@@ -26,7 +26,9 @@ struct LinkUp {
   StreamPosition position;
   std::string receiver_name;
   Uuid receiver_boot_id;                    // of the receiver's machine: equal to ours = same host
-  std::vector<std::uint64_t> store_devices; // dev_t of the whole disks under the store, when known
+  // Whole disks under the store, when known, as TrackedDisk::device (major << 20 | minor); they mean something only on
+  // the machine of receiver_boot_id.
+  std::vector<std::uint64_t> store_devices;
 };
 // Everything up to seq is on stable storage at the receiver (I5).
 struct LinkAck { Seq seq = 0; };
@@ -58,7 +60,8 @@ class Link {
   // Called whenever poll() may have something new.
   virtual void set_waker(std::function<void()> waker) = 0;
   virtual std::optional<LinkEvent> poll() = 0;
-  // Queues a batch. Only between LinkUp and LinkDown/LinkRefused; else it is dropped (the records are still in the ring).
+  // Queues a batch. Only between LinkUp and LinkDown/LinkRefused; else it is dropped (the records are still in the
+  // ring).
   virtual void send(std::unique_ptr<OutgoingBatch> batch) = 0;
   virtual LinkStatistics statistics() const = 0;
 };

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/agent/agent_config.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "daemon/base/limits.h"
+#include "daemon/base/text.h"
+#include "daemon/base/yaml_config.h"
+
+namespace understudy {
+namespace {
+
+constexpr ConfigRange kRingBytes{1ull << 20, 2ull << 30};
+constexpr ConfigRange kGranuleBytes{4ull << 10, 1ull << 20};
+constexpr ConfigRange kBufferBytes{64ull << 10, 8ull << 20};
+constexpr ConfigRange kBuffers{1, 256};
+constexpr ConfigRange kStopTimeoutNs{0, 60'000'000'000};
+
+bool is_server_name(const std::string& name) {  // it names a directory of a bpffs, which allows no dots
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
+  });
+}
+
+void read_disks(ConfigMap root, AgentConfig& config) {
+  for (ConfigItem& item : root.list("disks", {1, kDisksMax})) {
+    const std::string path = item.is_map() ? item.map().path("path") : item.path();
+    if (!path.empty() && std::find(config.disks.begin(), config.disks.end(), path) != config.disks.end()) {
+      item.mistake("disk '" + path + "' stands here twice");
+    }
+    config.disks.push_back(path);
+  }
+}
+
+void require_power_of_two(ConfigMap& map, std::string_view key, std::uint64_t value) {
+  if (std::has_single_bit(value)) return;
+  map.mistake(key, format_bytes_exact(value) + " is no power of two; the next ones are " +
+                       format_bytes_exact(std::bit_floor(value)) + " and " + format_bytes_exact(std::bit_ceil(value)));
+}
+
+void read_capture_and_copy(ConfigMap root, AgentConfig& config) {
+  ConfigMap capture = root.map("capture");
+  config.ring_bytes = capture.bytes("ring_bytes", config.ring_bytes, kRingBytes);
+  require_power_of_two(capture, "ring_bytes", config.ring_bytes);
+  config.granule_bytes =
+      static_cast<std::uint32_t>(capture.bytes("granule_bytes", config.granule_bytes, kGranuleBytes));
+  require_power_of_two(capture, "granule_bytes", config.granule_bytes);
+
+  ConfigMap copy = root.map("copy");
+  config.engine = copy.choice<ReadEngineChoice>("engine", config.engine,
+                                                {{"auto", ReadEngineChoice::kAuto},
+                                                 {"io_uring", ReadEngineChoice::kUring},
+                                                 {"threads", ReadEngineChoice::kThreads}});
+  config.buffer_bytes = static_cast<std::uint32_t>(copy.bytes("buffer_bytes", config.buffer_bytes, kBufferBytes));
+  require_power_of_two(copy, "buffer_bytes", config.buffer_bytes);
+  config.buffers = static_cast<std::uint32_t>(copy.integer("buffers", config.buffers, kBuffers));
+  if (config.buffer_bytes < config.granule_bytes) {
+    copy.mistake("buffer_bytes", "a buffer of " + format_bytes_exact(config.buffer_bytes) +
+                                     " cannot hold a granule of " + format_bytes_exact(config.granule_bytes) +
+                                     "; make it larger or capture.granule_bytes smaller");
+  }
+}
+
+Result<AgentConfig> read_config(ConfigReader& reader) {
+  AgentConfig config;
+  ConfigMap root = reader.root();
+  config.server = root.name("server");
+  if (!config.server.empty() && !is_server_name(config.server)) {
+    root.mistake("server", "'" + config.server + "': allowed are 1 to 64 letters, digits, '-' and '_'");
+  }
+  read_disks(root, config);
+  ConfigMap receiver = root.map("receiver");
+  config.receiver_address = receiver.text("address");
+  config.receiver_port = static_cast<std::uint16_t>(receiver.integer("port", config.receiver_port, {1, 65535}));
+  config.receiver_name = receiver.name("name");
+  ConfigMap tls = root.map("tls");
+  config.tls.authority = tls.path("authority");
+  config.tls.certificate = tls.path("certificate");
+  config.tls.key = tls.path("key");
+  read_capture_and_copy(root, config);
+  ConfigMap wire = root.map("wire");
+  config.compression.codec = wire.choice<Codec>(
+      "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
+  config.compression.level =
+      static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  config.state_directory = root.path("state_directory", config.state_directory);
+  config.control_socket = root.path("control_socket", config.control_socket);
+  config.bpffs = root.path("bpffs", config.bpffs);
+  config.stop_timeout_ns = root.duration_ns("stop_timeout", config.stop_timeout_ns, kStopTimeoutNs);
+  config.log_level = root.choice<LogLevel>("log_level", config.log_level,
+                                           {{"error", LogLevel::kError},
+                                            {"warning", LogLevel::kWarning},
+                                            {"notice", LogLevel::kNotice},
+                                            {"info", LogLevel::kInfo},
+                                            {"debug", LogLevel::kDebug}});
+  RETURN_IF_ERROR(reader.finish());
+  return config;
+}
+
+}  // namespace
+
+Result<AgentConfig> load_agent_config(const std::string& path, std::string* printed) {
+  ASSIGN_OR_RETURN(const auto reader, ConfigReader::load(path));
+  auto config = read_config(*reader);
+  if (config.ok() && printed != nullptr) *printed = reader->print();
+  return config;
+}
+
+Result<AgentConfig> parse_agent_config(std::string_view text, const std::string& file_name) {
+  const auto reader = ConfigReader::parse(text, file_name);
+  return read_config(*reader);
+}
+
+std::vector<std::string> settings_needing_restart(const AgentConfig& running, const AgentConfig& wanted) {
+  std::vector<std::string> names;
+  const auto compare = [&names](bool equal, const char* name) {
+    if (!equal) names.emplace_back(name);
+  };
+  compare(running.server == wanted.server, "server");
+  compare(running.disks == wanted.disks, "disks");
+  compare(running.receiver_address == wanted.receiver_address && running.receiver_port == wanted.receiver_port &&
+              running.receiver_name == wanted.receiver_name,
+          "receiver");
+  compare(running.tls == wanted.tls, "tls");
+  compare(running.ring_bytes == wanted.ring_bytes && running.granule_bytes == wanted.granule_bytes, "capture");
+  compare(running.engine == wanted.engine, "copy.engine");
+  compare(running.buffer_bytes == wanted.buffer_bytes, "copy.buffer_bytes");
+  compare(wanted.buffers <= running.buffers, "copy.buffers");
+  compare(running.state_directory == wanted.state_directory, "state_directory");
+  compare(running.control_socket == wanted.control_socket, "control_socket");
+  compare(running.bpffs == wanted.bpffs, "bpffs");
+  return names;
+}
+
+}  // namespace understudy

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// /etc/understudy/agent.yaml (and agent.yaml.d/*.yaml): what the agent protects, and where it ships it.
+// config/agent.yaml is the commented example.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/base/log.h"
+#include "daemon/base/result.h"
+#include "daemon/disk_io/read_engine.h"
+#include "daemon/record/batch.h"
+#include "daemon/wire/tls_context.h"
+
+namespace understudy {
+
+struct AgentConfig {
+  std::string server;
+  std::vector<std::string> disks;   // paths of whole disks
+  std::string receiver_address;
+  std::uint16_t receiver_port = 7600;
+  std::string receiver_name;        // of its certificate
+  TlsFiles tls;
+  std::uint64_t ring_bytes = 256ull << 20;
+  std::uint32_t granule_bytes = 64u << 10;
+  ReadEngineChoice engine = ReadEngineChoice::kAuto;
+  std::uint32_t buffer_bytes = 1u << 20;
+  std::uint32_t buffers = 16;
+  Compression compression;
+  std::string state_directory = "/var/lib/understudy/agent";
+  std::string control_socket = "/run/understudy/agent.sock";
+  std::string bpffs = "/sys/fs/bpf";
+  std::uint64_t stop_timeout_ns = 5'000'000'000;  // how long a stop waits for acknowledgements
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+// kInvalidConfig with one "file:line:column: message" a line; kNotFound or kPermission when the file cannot be read.
+// `printed` gets the merged result with its defaults; may be null.
+Result<AgentConfig> load_agent_config(const std::string& path, std::string* printed = nullptr);
+// The same from memory, for tests.
+Result<AgentConfig> parse_agent_config(std::string_view text, const std::string& file_name);
+
+// Names of the settings that differ and take effect at the next start only.
+std::vector<std::string> settings_needing_restart(const AgentConfig& running, const AgentConfig& wanted);
+
+}  // namespace understudy

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one thread on which the replicator, the tracker, the disk reader and the link live. Others talk to it by post().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "daemon/agent/engine_disk_reader.h"
+#include "daemon/base/unique_fd.h"
+#include "daemon/replicate/replicator.h"
+
+namespace understudy {
+
+class ReplicationThread {
+ public:
+  struct Parts {
+    std::unique_ptr<Tracker> tracker;
+    std::unique_ptr<EngineDiskReader> reader;
+    std::unique_ptr<Link> link;
+    ReplicatorOptions options;
+    // On the thread: what should be logged; and, about once a second, how things stand.
+    std::function<void(const ReplicatorEvent&)> on_event;
+    std::function<void(const ReplicationStatus&)> on_status;
+  };
+
+  static Result<std::unique_ptr<ReplicationThread>> start(Parts parts);
+  // Stops at once. Capture goes on in the kernel.
+  ~ReplicationThread();
+  ReplicationThread(const ReplicationThread&) = delete;
+  ReplicationThread& operator=(const ReplicationThread&) = delete;
+
+  // Runs `work` on the thread between two steps. Thread-safe; dropped after the thread ended.
+  void post(std::function<void(Replicator&)> work);
+  // The status as of now, or as of the last second when the thread does not answer within `timeout_ns`.
+  ReplicationStatus status(std::uint64_t timeout_ns = 1'000'000'000);
+  // Sends what is captured and waits for its acknowledgement, at most `timeout_ns`; the thread ends. True = all of it
+  // was acknowledged. Not thread-safe, once.
+  bool drain_and_stop(std::uint64_t timeout_ns);
+  // After drain_and_stop(): ends capture for good.
+  Status detach();
+
+  // Boot clock of the last step: at most a good second old while the thread turns.
+  std::uint64_t last_step_ns() const { return last_step_ns_.load(std::memory_order_relaxed); }
+
+ private:
+  ReplicationThread(Parts parts, UniqueFd wake);
+  void run();
+  void run_posted();
+  void sleep(const StepResult& result);
+  void wake();
+
+  Parts parts_;
+  UniqueFd wake_fd_;
+  std::unique_ptr<Replicator> replicator_;
+  std::atomic<bool> stop_now_{false};
+  std::atomic<std::uint64_t> last_step_ns_{0};
+  std::uint64_t stop_deadline_ns_ = 0;         // thread only; 0 = not stopping
+  std::atomic<bool> drained_{false};
+  std::mutex mutex_;                           // guards posted_ and last_status_
+  std::vector<std::function<void(Replicator&)>> posted_;
+  ReplicationStatus last_status_;
+  std::thread thread_;
+};
+
+}  // namespace understudy

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/agent/status_json.h"
+
+#include <optional>
+
+namespace understudy {
+namespace {
+
+Json or_null(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); }
+
+Json losses_json(const Losses& losses) {
+  Json json = Json::object();
+  json["total"] = losses.total;
+  json["ring_full"] = losses.ring_full;
+  json["skipped"] = losses.skipped;
+  json["unreadable"] = losses.unreadable;
+  json["too_long"] = losses.too_long;
+  json["untracked"] = losses.untracked;
+  json["unprovable"] = losses.unprovable;
+  return json;
+}
+
+Json disks_json(const std::vector<TrackedDisk>& disks) {
+  Json json = Json::array();
+  for (const TrackedDisk& disk : disks) {
+    Json item = Json::object();
+    item["slot"] = std::uint64_t{disk.slot};
+    item["path"] = disk.path;
+    item["size_bytes"] = disk.size_bytes;
+    json.push_back(std::move(item));
+  }
+  return json;
+}
+
+}  // namespace
+
+Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status) {
+  Json json = Json::object();
+  json["program"] = "understudy-agent";
+  json["software"] = facts.software;
+  json["server"] = facts.server_name;
+  json["server_id"] = facts.server.to_string();
+  json["phase"] = phase_name(status.phase);
+  json["status_line"] = status_line(status);
+  json["rung"] = facts.rung;
+  json["read_engine"] = facts.read_engine;
+  json["disks"] = disks_json(facts.disks);
+  json["protected_bytes"] = status.protected_bytes;
+  json["connected"] = status.link_up;
+  json["receiver"] = status.receiver_name;
+  json["notice"] = status.notice;
+  json["errors"] = Json::array();
+  for (const std::string& error : status.errors) json["errors"].push_back(error);
+  json["last_error"] = status.last_error;
+  json["copy_done_bytes"] = status.copy_done_bytes;
+  json["copy_total_bytes"] = status.copy_total_bytes;
+  json["unreadable_bytes"] = status.unreadable_bytes;
+  json["rpo_now_ns"] = or_null(status.rpo_now_ns);
+  json["rpo_p50_ns"] = or_null(status.rpo_p50_ns);
+  json["rpo_p99_ns"] = or_null(status.rpo_p99_ns);
+  json["backlog_bytes"] = status.backlog_bytes;
+  json["ring_bytes"] = status.ring_bytes;
+  json["raw_bytes_per_second"] = status.raw_bytes_per_second;
+  json["wire_bytes_per_second"] = status.wire_bytes_per_second;
+  json["raw_bytes_sent"] = status.raw_bytes_sent;
+  json["wire_bytes_sent"] = status.wire_bytes_sent;
+  json["losses"] = losses_json(status.losses);
+  json["gap_open"] = status.gap_open;
+  json["gap_reason"] = status.gap_open ? Json(gap_reason_name(status.gap_reason)) : Json();
+  json["gap_since_time_ns"] = status.gap_open ? Json(status.gap_since_wall_ns) : Json();
+  json["capture_id"] = status.capture_id.to_string();
+  json["epoch"] = status.epoch;
+  json["generation"] = status.generation;
+  json["last_seq"] = status.last_seq;
+  json["acknowledged_seq"] = status.acknowledged_seq;
+  return json;
+}
+
+}  // namespace understudy

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The heart of the agent: makes the stream out of captured events and copies, and keeps it going over every way a
+// session can begin and end. It drives interfaces only (Tracker, DiskReader, Link, Clock): no thread, no socket and no
+// clock of its own, so the simulator runs this very code.
+//
+// One step:  link events -> disk sizes -> captured events -> copies -> HEAL -> marks -> close the batch
+//
+// Captured events always go before copies. Nothing is given to the link while more than the window waits in it; events
+// then stay in the ring, which overflows into the dirty map by itself. Ring space is released, and granules are
+// finished, by acknowledgements only.
+//
+// Honest points (I2, I6): a batch is sent only if, after its last event was captured, no run of the first capture
+// program was known to be skipped. Otherwise the whole batch is taken back and a new generation begins.
+//
+// Threads: one thread uses it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/base/clock.h"
+#include "daemon/replicate/acknowledgement.h"
+#include "daemon/replicate/copier.h"
+#include "daemon/replicate/disk_reader.h"
+#include "daemon/replicate/gap_tracker.h"
+#include "daemon/replicate/link.h"
+#include "daemon/replicate/phase.h"
+#include "daemon/replicate/rpo_meter.h"
+#include "daemon/replicate/session.h"
+#include "daemon/replicate/status.h"
+#include "daemon/replicate/stream_writer.h"
+#include "daemon/tracker/tracker.h"
+
+namespace understudy {
+
+struct ReplicatorOptions {
+  Uuid server;
+  std::uint64_t epoch = 1;
+  Uuid boot_id;                                   // of this machine, for the feedback guard; nil = unknown
+  std::vector<DiskGeometry> disks;                // one per tracked disk
+  StreamWriterOptions stream;                     // server and epoch are taken from above
+  CopierOptions copier;
+  std::uint64_t link_window_bytes = 64u << 20;    // payload that may wait in the link
+  std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies to be added
+  std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
+};
+
+// Something an operator should read once. The caller logs it.
+struct ReplicatorEvent {
+  enum class Kind : std::uint8_t {
+    kLinkUp, kLinkDown, kLinkRefused, kLinkNotice, kCopyStarted, kCopyFinished, kGapOpened, kGapHealed,
+    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal,
+  };
+  enum class Severity : std::uint8_t { kInfo, kWarning, kError };
+  Kind kind = Kind::kInternal;
+  Severity severity = Severity::kInfo;
+  std::string text;
+};
+
+// What step() wants next.
+struct StepResult {
+  enum class Wait : std::uint8_t {
+    kNot,     // call again at once
+    kEvents,  // sleep until the tracker has an event, or as below
+    kTimer,   // sleep until the link or a read has something, or until the time given; events can wait
+  };
+  Wait wait = Wait::kNot;
+  std::uint64_t until_ns = 0;  // boot clock
+};
+
+class Replicator {
+ public:
+  using MarkDone = std::function<void(Result<Seq>)>;
+
+  // All must outlive the replicator. Batches given to the link point into the tracker's ring and the reader's buffers:
+  // the link goes first, then these.
+  Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link, const Clock& clock);
+  ~Replicator();
+  Replicator(const Replicator&) = delete;
+  Replicator& operator=(const Replicator&) = delete;
+
+  // Does everything that can be done now; bounded, so that it can be called in turn with other work.
+  StepResult step();
+
+  // A MARK behind everything captured so far. `done` is called from a later step(): the seq once it is durable, or an
+  // error: kBusy while the stream lacks writes (such a point could not be recovered), kTimeout after `deadline_ns`
+  // (boot clock), kClosed when the replicator ends before.
+  void request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done);
+
+  // No more copying; what is captured up to now is sent at once.
+  void request_stop();
+  // After request_stop(): nothing that was captured before it waits for an acknowledgement, or no session is left.
+  bool stop_complete() const;
+
+  void set_copy_limits(std::uint32_t chunks_max) { copier_.set_chunks_max(chunks_max); }
+
+  ReplicationStatus status();
+  Phase phase() const { return phase_.phase; }
+  std::optional<ReplicatorEvent> take_event();
+
+ private:
+  enum class ErrorSource : std::uint8_t { kLink, kFeedback, kEpoch, kDisk, kTracker };
+  enum class MarkState : std::uint8_t { kWaiting, kSent };
+  struct PendingMark {
+    MarkInfo mark;
+    std::uint64_t target_position = 0;
+    std::uint64_t requested_ns = 0;
+    std::uint64_t deadline_ns = 0;
+    MarkDone done;
+    MarkState state = MarkState::kWaiting;
+    Seq seq = 0;
+  };
+  struct RateSample {
+    std::uint64_t at_ns = 0;
+    std::uint64_t raw_bytes = 0;
+    std::uint64_t wire_bytes = 0;
+  };
+
+  // --- replicator.cc: sessions and time ---
+  void poll_link();
+  void on_link_up(const LinkUp& up);
+  void on_link_down(const Error& error);
+  void on_link_refused(const Error& error);
+  void on_ack(Seq seq);
+  void apply_acknowledged(Seq seq);
+  bool refuse_feedback(const LinkUp& up);
+  void check_sizes(bool now);
+  void run_marks();
+  StepResult next_step(bool again);
+
+  // --- replicator_stream.cc: making the stream ---
+  void continue_stream(const SessionPlan& plan, const StreamPosition& position);
+  // A GAP at the end of what was sent; everything is dirty; the ring is skipped up to its head.
+  Status start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
+                           std::uint64_t last_time_ns, bool send_geometry);
+  bool capture_unprovable();
+  void renew_generation();
+  bool pump_events();
+  bool add_captured(const CaptureEvent& event);
+  bool within_disk(const CaptureEvent& event) const;
+  // False, here and below: the stream had to start anew in between.
+  bool account_when_drained();
+  bool insert_gap(GapReason reason);
+  void run_copies();
+  bool emit(const CopyChunk& chunk);
+  void try_heal();
+  bool send_batch();
+  void update_window();
+  bool streaming() const { return session_ && errors_.empty(); }
+
+  // --- replicator_status.cc: what is shown ---
+  void begin_progress();
+  void refresh_progress();
+  CopyScope scope() const;
+  std::uint64_t oldest_event_ns() const;
+  void look_for_unsent_event();
+  void raise(ErrorSource source, ReplicatorEvent::Kind kind, const std::string& text);
+  void clear(ErrorSource source);
+  void tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text);
+  void tell_read_failure(const DiskReadFailure& failure);
+  void note_phase(PhaseEventKind kind);
+
+  ReplicatorOptions options_;
+  Tracker& tracker_;
+  DiskReader& reader_;
+  Link& link_;
+  const Clock& clock_;
+
+  GapTracker gap_;
+  StreamWriter writer_;
+  Copier copier_;
+  Acknowledgement acknowledgement_;
+  RpoMeter rpo_;
+  PhaseState phase_;
+  std::map<ErrorSource, std::string> errors_;
+  std::deque<ReplicatorEvent> events_;
+  std::deque<PendingMark> marks_;
+
+  std::uint64_t now_ns_ = 0;            // boot clock at the beginning of the step
+  bool session_ = false;
+  bool drained_ = false;                // the last look at the ring found its end
+  bool dirty_looked_at_ = false;        // in this session
+  bool flush_ = false;                  // close the open batch in this step
+  bool window_open_ = true;
+  bool copy_window_open_ = true;
+  bool stopping_ = false;
+  std::uint64_t stop_position_ = 0;
+  Seq stop_seq_ = 0;                    // last one for what was captured before the stop; 0 = not reached yet
+  std::uint64_t unprovable_seen_ = 0;
+  Seq sent_seq_ = 0;
+  Seq acknowledged_seq_ = 0;
+  Seq heal_seq_ = 0;                    // sent and not acknowledged; 0 = none
+  std::uint64_t sizes_checked_ns_ = 0;
+  std::uint64_t unsent_event_ns_ = 0;   // oldest event in the ring while nothing is sent; 0 = none seen
+
+  std::string receiver_name_;
+  std::string notice_;
+  std::string last_error_;
+  std::string link_error_told_;
+  std::uint64_t copy_total_bytes_ = 0;
+  std::uint64_t copy_remaining_bytes_ = 0;
+  std::uint64_t copy_began_ns_ = 0;
+  std::uint64_t progress_at_ns_ = 0;
+  std::uint64_t gap_since_ns_ = 0;      // boot clock
+  std::uint64_t gap_since_wall_ns_ = 0;
+  std::deque<RateSample> rate_;
+};
+
+}  // namespace understudy

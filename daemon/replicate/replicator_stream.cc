@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the stream is made: events, copies, GAP and HEAL. Sessions are in replicator.cc.
+#include <algorithm>
+#include <utility>
+
+#include "daemon/replicate/replicator.h"
+
+namespace understudy {
+namespace {
+
+// What one step takes from the ring at most, so that acknowledgements are seen in between.
+constexpr std::uint32_t kEventsPerStepMax = 8192;
+constexpr std::uint64_t kEventBytesPerStepMax = 16u << 20;
+constexpr std::uint32_t kChunksPerStepMax = 64;
+// How often a still moment of the loss figures is looked for.
+constexpr int kStillAttemptsMax = 1000;
+
+}  // namespace
+
+void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& position) {
+  tracker_.release(position.cursor.position);
+  writer_.resume(position.seq, position.generation, position.cursor, position.last_time_ns);
+  const bool was_open = gap_.is_open() && gap_since_ns_ != 0;
+  gap_.resume(position);
+  if (gap_.is_open() && !was_open) {
+    gap_since_ns_ = now_ns_;
+    gap_since_wall_ns_ = position.last_time_ns;
+  }
+  if (plan.send_geometry) writer_.add_geometry(options_.disks);
+  if (!plan.new_disks.empty()) {
+    for (const TrackedDisk& disk : tracker_.disks()) {
+      if (std::find(plan.new_disks.begin(), plan.new_disks.end(), disk.slot) == plan.new_disks.end()) continue;
+      tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+    }
+    gap_.open(GapReason::kNewCapture, gap_.accounted_losses());
+    insert_gap(GapReason::kNewCapture);
+  } else if (gap_.is_open()) {
+    begin_progress();
+    copier_.begin();
+  }
+}
+
+Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
+                                     std::uint64_t last_time_ns, bool send_geometry) {
+  copier_.abort();
+  // Events captured so far are skipped: all disks are read anyway, and in the first full copy an old event must not
+  // win over a newer base. Losses are read on both sides of head() so that none hides between the two.
+  Losses losses = tracker_.losses();
+  std::uint64_t head = tracker_.head();
+  for (int i = 0; i < kStillAttemptsMax; ++i) {
+    const Losses after = tracker_.losses();
+    if (after.total == losses.total) break;
+    losses = after;
+    head = tracker_.head();
+  }
+  RETURN_IF_ERROR(tracker_.seek(head));
+  for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
+  gap_.start_anew(reason, losses.total, initial_copy_done, generation);
+  if (send_geometry) writer_.add_geometry(options_.disks);
+  insert_gap(reason);  // never of a kind that needs a batch to be sent before
+  return ok_status();
+}
+
+bool Replicator::capture_unprovable() { return tracker_.losses().unprovable > unprovable_seen_; }
+
+// In the middle of a session: what was sent was captured before the last look at the figure and stays; the open batch
+// is taken back.
+void Replicator::renew_generation() {
+  tell(ReplicatorEvent::Kind::kCaptureUnprovable, ReplicatorEvent::Severity::kWarning,
+       "the kernel skipped capture programs: completeness cannot be proved, everything is copied again");
+  writer_.drop_open_batch();
+  for (PendingMark& mark : marks_) {
+    if (mark.state == MarkState::kSent && mark.seq > sent_seq_) mark.state = MarkState::kWaiting;
+  }
+  if (heal_seq_ > sent_seq_) heal_seq_ = 0;
+  acknowledgement_.forget_copies();
+  copier_.abort();
+  Status status = tracker_.renew_capture_id();
+  if (status.ok()) {
+    unprovable_seen_ = tracker_.losses().unprovable;
+    tracker_.dirty().unclaim_all();
+    status = start_stream_anew(writer_.last_seq(), writer_.generation() + 1, GapReason::kNewCapture,
+                               gap_.initial_copy_done(), writer_.last_time_ns(), false);
+  }
+  if (!status.ok()) raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+}
+
+// True when there may be more to do at once.
+bool Replicator::pump_events() {
+  drained_ = false;
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < kEventsPerStepMax && bytes < kEventBytesPerStepMax; ++i) {
+    if (!window_open_) return false;
+    const std::uint64_t before = tracker_.cursor();
+    const auto event = tracker_.next();
+    if (!event) {
+      drained_ = true;
+      return !account_when_drained();
+    }
+    if (!within_disk(*event)) {
+      if (Status status = tracker_.seek(before); !status.ok()) {
+        raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+      }
+      check_sizes(true);
+      if (errors_.empty()) {
+        raise(ErrorSource::kDisk, ReplicatorEvent::Kind::kDiskChanged,
+              "disk in slot " + std::to_string(event->disk) + ": a write at offset " +
+                  std::to_string(event->offset_bytes) + " was captured that lies behind its end");
+      }
+      return false;
+    }
+    if (!add_captured(*event)) return true;
+    bytes += event->length_bytes;
+  }
+  return true;
+}
+
+bool Replicator::within_disk(const CaptureEvent& event) const {
+  for (const TrackedDisk& disk : tracker_.disks()) {
+    if (disk.slot != event.disk) continue;
+    return event.length_bytes <= disk.size_bytes && event.offset_bytes <= disk.size_bytes - event.length_bytes;
+  }
+  return false;
+}
+
+// False when the stream had to start anew; the event is then left behind.
+bool Replicator::add_captured(const CaptureEvent& event) {
+  if (!writer_.fits(event.data.size()) && !send_batch()) return false;
+  const auto reason = gap_.before_event(event.loss_count);
+  if (reason && !insert_gap(*reason)) return false;
+  writer_.set_loss_count(gap_.accounted_losses());
+  writer_.add_event(event);
+  copier_.note_event(event);
+  return true;
+}
+
+bool Replicator::account_when_drained() {
+  const Losses losses = tracker_.losses();
+  if (const auto reason = gap_.drained(losses.total); reason && !insert_gap(*reason)) return false;
+  if (writer_.cursor().loss_count != gap_.accounted_losses()) writer_.set_loss_count(gap_.accounted_losses());
+  if (dirty_looked_at_) return true;
+  // An agent was killed after the HEAL was durable and before it had finished the granules of the last copies, or a
+  // disk was added: something is dirty that no loss explains. Read it again, inside a gap of its own.
+  dirty_looked_at_ = true;
+  if (gap_.is_open()) return true;
+  for (const TrackedDisk& disk : tracker_.disks()) {
+    if (tracker_.dirty().dirty_count(disk.slot) == 0) continue;
+    gap_.open(GapReason::kOverflow, losses.total);
+    return insert_gap(GapReason::kOverflow);
+  }
+  return true;
+}
+
+// The gap tracker has opened a gap (or changed its reason): says so in the stream and starts copying.
+bool Replicator::insert_gap(GapReason reason) {
+  if (reason == GapReason::kOverflow && !gap_.initial_copy_done() && writer_.generation() == kFirstGeneration) {
+    // No copy goes to the base any more: the next generation says so, for good (gap_tracker.h).
+    if (!writer_.empty() && !send_batch()) return false;
+    writer_.set_generation(kFirstGeneration + 1);
+  }
+  writer_.set_loss_count(gap_.accounted_losses());
+  const Seq seq = writer_.add_gap(reason);
+  heal_seq_ = 0;
+  if (copier_.active()) return true;  // a second GAP inside a gap
+  gap_since_ns_ = now_ns_;
+  gap_since_wall_ns_ = writer_.last_time_ns();
+  const Losses losses = tracker_.losses();
+  if (reason != GapReason::kInitialCopy) {
+    tell(ReplicatorEvent::Kind::kGapOpened, ReplicatorEvent::Severity::kWarning,
+         "gap from seq " + std::to_string(seq) + " on: " + std::string(gap_reason_name(reason)) + "; writes lost " +
+             std::to_string(losses.total) + " (ring full " + std::to_string(losses.ring_full) + ", skipped " +
+             std::to_string(losses.skipped) + ", unreadable " + std::to_string(losses.unreadable) + ", too long " +
+             std::to_string(losses.too_long) + ", untracked " + std::to_string(losses.untracked) +
+             "); what they changed is copied");
+  }
+  begin_progress();
+  note_phase(PhaseEventKind::kGapOpened);
+  copier_.begin();
+  return true;
+}
+
+void Replicator::run_copies() {
+  const bool may_claim = gap_.is_open() && !stopping_;
+  const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
+    acknowledgement_.copy_superseded(range);
+  });
+  if (!status.ok()) last_error_ = status.error().message();
+  for (std::uint32_t i = 0; i < kChunksPerStepMax && copy_window_open_; ++i) {
+    const auto chunk = copier_.take_ready(tracker_.cursor());
+    if (!chunk) return;
+    if (!emit(*chunk)) return;
+  }
+}
+
+bool Replicator::emit(const CopyChunk& chunk) {
+  // Lost since the last look: these copies may not go to the base any more.
+  if (const auto reason = gap_.drained(tracker_.losses().total); reason && !insert_gap(*reason)) return false;
+  writer_.set_loss_count(gap_.accounted_losses());
+  const bool initial = gap_.copies_are_initial();
+  for (const CopyFragment& fragment : chunk.fragments) {
+    if (!writer_.fits(fragment.data.size()) && !send_batch()) return false;
+    if (fragment.zeros) {
+      writer_.add_zero_copy(fragment.disk, fragment.offset_bytes, fragment.length_bytes, initial, chunk.read_ns);
+    } else {
+      writer_.add_copy(fragment.disk, fragment.offset_bytes, fragment.data, initial, chunk.read_ns, chunk.keepalive);
+    }
+  }
+  acknowledgement_.copy_emitted(writer_.last_seq(), chunk.range);
+  if (writer_.due(clock_.boot_ns()) && !send_batch()) return false;
+  return true;
+}
+
+// HEAL: nothing is dirty, nothing lost is in flight, nothing is under way, and no loss happened that the stream does
+// not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
+// submitted after all the reads, and moves the loss count before any later event.
+void Replicator::try_heal() {
+  if (!gap_.is_open() || stopping_ || !copier_.pass_found_nothing()) return;
+  if (tracker_.losses().total != gap_.accounted_losses()) return;
+  const auto clean = copier_.verify_clean(now_ns_);
+  if (!clean.ok()) {
+    last_error_ = clean.error().message();
+    return;
+  }
+  if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
+  heal_seq_ = writer_.add_heal();
+  gap_.heal();
+  copier_.abort();
+  flush_ = true;
+}
+
+bool Replicator::send_batch() {
+  if (capture_unprovable()) {
+    renew_generation();
+    return false;
+  }
+  ClosedBatch closed = writer_.close();
+  acknowledgement_.batch_sent(closed.last_seq, closed.cursor.position, closed.oldest_event_ns);
+  sent_seq_ = closed.last_seq;
+  link_.send(std::move(closed.batch));
+  update_window();
+  return true;
+}
+
+void Replicator::update_window() {
+  const std::uint64_t queued_bytes = link_.statistics().queued_bytes;
+  window_open_ = queued_bytes < options_.link_window_bytes;
+  copy_window_open_ = queued_bytes < options_.copy_window_bytes;
+}
+
+}  // namespace understudy

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/replicate/status.h"
+
+#include "daemon/base/text.h"
+
+namespace understudy {
+
+std::string status_line(const ReplicationStatus& status) {
+  std::string line(phase_name(status.phase));
+  if (status.phase == Phase::kError && !status.errors.empty()) return line + ": " + status.errors.front();
+  line += ": " + std::to_string(status.disks) + (status.disks == 1 ? " disk" : " disks");
+  if (status.phase == Phase::kFullCopy || status.phase == Phase::kResync) {
+    line += ", " + format_bytes(status.copy_done_bytes) + " of " + format_bytes(status.copy_total_bytes) + " copied";
+  }
+  if (status.rpo_now_ns) {
+    const std::uint64_t hundredths = (*status.rpo_now_ns + 5'000'000) / 10'000'000;
+    const std::string fraction = std::to_string(hundredths % 100);
+    line += ", rpo " + std::to_string(hundredths / 100) + "." + (fraction.size() == 1 ? "0" : "") + fraction + " s";
+  }
+  line += ", backlog " + format_bytes(status.backlog_bytes);
+  if (!status.notice.empty()) line += ", " + status.notice;
+  return line;
+}
+
+}  // namespace understudy

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/record/record.h"
+#include "daemon/replicate/phase.h"
+#include "daemon/tracker/tracker.h"
+
+namespace understudy {
+
+// What the replicator says of itself. A copy: may be kept and passed to other threads.
+struct ReplicationStatus {
+  Phase phase = Phase::kStarting;
+  std::uint64_t disks = 0;
+  std::uint64_t protected_bytes = 0;
+
+  bool link_up = false;
+  std::string receiver_name;          // empty before the first session
+  std::string notice;                 // what the receiver says people should know; empty = nothing
+  std::vector<std::string> errors;    // conditions that hold now; empty unless phase is error
+  std::string last_error;             // the newest error, also one that is over
+
+  // Full copy or resync: bytes that are durable at the receiver, of those that have to be. Equal when there is none.
+  std::uint64_t copy_done_bytes = 0;
+  std::uint64_t copy_total_bytes = 0;
+  std::uint64_t unreadable_bytes = 0;
+
+  // Age of the oldest write that is not part of a recoverable point yet; 0 = none. Absent before the first copy ended.
+  std::optional<std::uint64_t> rpo_now_ns;
+  std::optional<std::uint64_t> rpo_p50_ns;  // over the last one to two minutes, or since the last copy ended
+  std::optional<std::uint64_t> rpo_p99_ns;
+
+  std::uint64_t backlog_bytes = 0;    // captured and not acknowledged, in the ring
+  std::uint64_t ring_bytes = 0;
+  std::uint64_t raw_bytes_per_second = 0;   // payload sent, over the last seconds
+  std::uint64_t wire_bytes_per_second = 0;  // the same as bytes on the wire
+  std::uint64_t raw_bytes_sent = 0;   // since the agent's start
+  std::uint64_t wire_bytes_sent = 0;
+
+  Losses losses;
+  bool gap_open = false;
+  GapReason gap_reason = GapReason::kInitialCopy;
+  std::uint64_t gap_since_wall_ns = 0;
+
+  Uuid capture_id;
+  std::uint64_t epoch = 0;
+  std::uint64_t generation = 0;
+  Seq last_seq = 0;                   // given to the link
+  Seq acknowledged_seq = 0;
+};
+
+// One plain line: "realtime: 2 disks, rpo 0.12 s, backlog 1.2 MiB".
+std::string status_line(const ReplicationStatus& status);
+
+}  // namespace understudy

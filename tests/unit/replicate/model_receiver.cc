@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tests/unit/replicate/model_receiver.h"
+
+#include <doctest/doctest.h>  // behind our headers: it redefines CHECK
+
+#include <algorithm>
+#include <cstring>
+
+namespace understudy {
+namespace {
+constexpr std::uint64_t kSector = 512;
+}
+
+void ModelStore::put(const Record& record) {
+  Image& image = images.at(record.disk);
+  REQUIRE(record.offset_bytes + record.length_bytes <= image.journal.size());
+  const bool to_base = record.kind == RecordKind::kCopy && (record.flags & kRecordInitial) != 0;
+  std::byte* target = (to_base ? image.base : image.journal).data() + record.offset_bytes;
+  const bool zeros = record.kind == RecordKind::kZero || (record.flags & kRecordZeros) != 0;
+  if (zeros) {
+    std::memset(target, 0, record.length_bytes);
+  } else {
+    REQUIRE(record.payload.size() == record.length_bytes);
+    std::memcpy(target, record.payload.data(), record.length_bytes);
+  }
+  if (to_base) return;
+  for (std::uint64_t at = 0; at < record.length_bytes; at += kSector) {
+    image.in_journal[(record.offset_bytes + at) / kSector] = true;
+  }
+}
+
+void ModelStore::apply(const BatchReader& batch) {
+  const BatchInfo& info = batch.info();
+  REQUIRE(info.first_seq == position.seq + 1);
+  REQUIRE(info.generation >= position.generation);
+  for (const Record& record : batch.records()) {
+    ++position.seq;
+    REQUIRE(record.time_ns >= position.last_time_ns);
+    position.last_time_ns = record.time_ns;
+    switch (record.kind) {
+      case RecordKind::kCopy:
+        REQUIRE(position.gap_open);  // copies belong into gaps
+        if ((record.flags & kRecordInitial) != 0) REQUIRE(!position.initial_copy_done);
+        copied_bytes += record.length_bytes;
+        initial_copies += (record.flags & kRecordInitial) != 0;
+        put(record);
+        break;
+      case RecordKind::kWrite:
+      case RecordKind::kZero: put(record); break;
+      case RecordKind::kBarrier: break;
+      case RecordKind::kMark: {
+        auto mark = decode_mark(record.payload);
+        REQUIRE(mark.ok());
+        marks.emplace_back(position.seq, *mark);
+        break;
+      }
+      case RecordKind::kGap: {
+        const auto gap = decode_gap(record.payload);
+        REQUIRE(gap.ok());
+        if (!position.gap_open) position.gap_reason = gap->reason;  // as the real store: the first reason stands
+        position.gap_open = true;
+        ++gaps;
+        break;
+      }
+      case RecordKind::kHeal:
+        REQUIRE(position.gap_open);
+        position.gap_open = false;
+        position.initial_copy_done = true;
+        break;
+      case RecordKind::kGeometry: {
+        auto disks = decode_geometry(record.payload);
+        REQUIRE(disks.ok());
+        position.disks = *disks;
+        for (const DiskGeometry& disk : *disks) {
+          Image& image = images[disk.disk];
+          image.base.resize(disk.size_bytes);
+          image.journal.resize(disk.size_bytes);
+          image.in_journal.resize(disk.size_bytes / kSector);
+        }
+        break;
+      }
+    }
+  }
+  position.epoch = info.epoch;
+  position.generation = info.generation;
+  position.cursor = info.cursor;
+}
+
+void ModelStore::leak_to_base(const BatchReader& batch) {
+  for (const Record& record : batch.records()) {
+    if (record.kind != RecordKind::kCopy || (record.flags & kRecordInitial) == 0) continue;
+    if (images.count(record.disk) > 0) put(record);
+  }
+}
+
+std::vector<std::byte> ModelStore::content(std::uint16_t disk) const {
+  const Image& image = images.at(disk);
+  std::vector<std::byte> bytes = image.base;
+  for (std::size_t sector = 0; sector < image.in_journal.size(); ++sector) {
+    if (!image.in_journal[sector]) continue;
+    std::memcpy(bytes.data() + sector * kSector, image.journal.data() + sector * kSector, kSector);
+  }
+  return bytes;
+}
+
+std::optional<LinkEvent> ModelReceiver::poll() {
+  if (events_.empty()) return std::nullopt;
+  LinkEvent event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+void ModelReceiver::send(std::unique_ptr<OutgoingBatch> batch) {
+  REQUIRE(batch != nullptr);
+  REQUIRE(!batch->batch.empty());
+  if (!connected_) return;
+  statistics_.queued_bytes += batch->batch.raw_payload_bytes();
+  queued_.push_back(std::move(batch));
+}
+
+LinkStatistics ModelReceiver::statistics() const {
+  if (meanwhile) meanwhile();
+  return statistics_;
+}
+
+void ModelReceiver::connect() {
+  REQUIRE(!connected_);
+  connected_ = true;
+  next_seq_ = store.position.seq + 1;
+  events_.push_back(LinkUp{store.position, "model", boot_id, store_devices});
+  if (waker_) waker_();
+}
+
+void ModelReceiver::cut(bool keep_undurable) {
+  if (!connected_) return;
+  connected_ = false;
+  if (keep_undurable) commit_silently(arrived_.size());
+  for (const Arrived& lost : arrived_) store.leak_to_base(*lost.reader);
+  queued_.clear();
+  arrived_.clear();
+  statistics_.queued_bytes = 0;
+  events_.push_back(LinkDown{Error(ErrorKind::kClosed, "connection cut")});
+}
+
+void ModelReceiver::refuse(const std::string& text) {
+  connected_ = false;
+  queued_.clear();
+  arrived_.clear();
+  statistics_.queued_bytes = 0;
+  events_.push_back(LinkRefused{Error(ErrorKind::kRefused, text)});
+}
+
+void ModelReceiver::notice(bool active, const std::string& text) {
+  events_.emplace_back(LinkNotice{active, "test", text});
+}
+
+void ModelReceiver::travel(std::size_t batches_max) {
+  for (; batches_max > 0 && !queued_.empty(); --batches_max) {
+    std::unique_ptr<OutgoingBatch> batch = std::move(queued_.front());
+    queued_.pop_front();
+    Arrived arrived;
+    const BatchInfo info = batch->batch.encode({Codec::kNone, 0}, arrived.bytes);
+    ++statistics_.batches_sent;
+    statistics_.raw_bytes_sent += info.raw_payload_bytes;
+    statistics_.wire_bytes_sent += info.encoded_bytes;
+    statistics_.queued_bytes -= info.raw_payload_bytes;
+    batch.reset();
+    auto reader = BatchReader::decode(arrived.bytes, Verify::kRecords);
+    REQUIRE_MESSAGE(reader.ok(), (reader.ok() ? "" : reader.error().message()));
+    arrived.reader = std::make_unique<BatchReader>(std::move(reader).value());
+    REQUIRE(arrived.reader->info().first_seq == next_seq_);
+    next_seq_ = arrived.reader->info().last_seq() + 1;
+    arrived_.push_back(std::move(arrived));
+  }
+}
+
+void ModelReceiver::commit_silently(std::size_t batches_max) {
+  for (; batches_max > 0 && !arrived_.empty(); --batches_max) {
+    store.apply(*arrived_.front().reader);
+    if (on_durable) on_durable(*arrived_.front().reader);
+    arrived_.pop_front();
+  }
+}
+
+void ModelReceiver::commit(std::size_t batches_max) {
+  if (arrived_.empty() || batches_max == 0) return;
+  commit_silently(batches_max);
+  acknowledge();
+}
+
+void ModelReceiver::acknowledge() {
+  if (connected_) events_.push_back(LinkAck{store.position.seq});
+}
+
+}  // namespace understudy
