@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""understudyctl as an operator calls it: exit codes, messages, certificates, and its talk with a daemon."""
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+PROGRAM = sys.argv.pop(1)
+
+
+def call(*words):
+    done = subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+class FakeDaemon:
+    """A control socket that gives prepared answers and keeps what it was asked."""
+
+    def __init__(self, path, answer):
+        self.requests = []
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.answer = answer
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with self.listener:
+            client, _ = self.listener.accept()
+        with client, client.makefile('rwb') as stream:
+            self.requests.append(json.loads(stream.readline()))
+            stream.write(self.answer + b'\n')
+
+
+class Cli(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temporary.cleanup)
+        self.directory = Path(self.temporary.name)
+
+    def test_version_and_help(self):
+        status, out, _ = call('--version')
+        self.assertEqual(status, 0)
+        self.assertRegex(out, r'^understudyctl \d+\.\d+\.\d+\n$')
+        status, out, _ = call('--help')
+        self.assertEqual(status, 0)
+        self.assertIn('usage: understudyctl status', out)
+
+    def test_bad_arguments_are_named(self):
+        for words, message in [
+                ([], 'no command given'),
+                (['statsu'], "did you mean 'status'?"),
+                (['status', 'extra'], "'status' takes nothing behind it"),
+                (['status', '--role', 'agent'], "--role means nothing to 'status'"),
+                (['mark'], "'mark' takes the name of the point"),
+                (['status', '--jsno'], '--jsno'),
+                (['pki'], 'pki needs one of init, issue and show'),
+                (['pki', 'revoke'], "not 'revoke'"),
+                (['pki', 'init'], "needs the authority's directory"),
+                (['pki', 'issue', 'x', '--role', 'agent'], 'needs --name'),
+                (['pki', 'issue', 'x', '--name', 'a', '--role', 'boss'], "--role is 'boss'; use agent or receiver"),
+                (['pki', 'issue', 'x', '--name', 'a', '--role', 'agent', '--days', '0'], '--days must be at least 1')]:
+            with self.subTest(words=words):
+                status, out, err = call(*words)
+                self.assertEqual((status, out), (2, ''))
+                self.assertIn(message, err)
+                self.assertEqual(err.count('\n'), 1)
+
+    def test_no_daemon_is_exit_7(self):
+        status, out, err = call('status', '--socket', self.directory / 'none.sock')
+        self.assertEqual((status, out), (7, ''))
+        self.assertIn('the daemon is not running', err)
+
+    def test_status_is_asked_and_shown(self):
+        path = self.directory / 'agent.sock'
+        daemon = FakeDaemon(path, b'{"ok":true,"result":{"server":"web-1","phase":"realtime"}}')
+        status, out, err = call('status', '--socket', path)
+        self.assertEqual((status, err), (0, ''))
+        self.assertIn("agent of server 'web-1'\n  phase        realtime\n", out)
+        self.assertEqual(daemon.requests, [{'command': 'status'}])
+
+    def test_status_json_is_the_daemons_own(self):
+        path = self.directory / 'agent.sock'
+        FakeDaemon(path, b'{"ok":true,"result":{"phase":"realtime","last_seq":18446744073709551615}}')
+        status, out, _ = call('--socket', path, 'status', '--json')
+        self.assertEqual(status, 0)
+        self.assertEqual(json.loads(out), {'phase': 'realtime', 'last_seq': 18446744073709551615})
+
+    def test_a_daemons_error_is_shown_with_its_exit_code(self):
+        path = self.directory / 'agent.sock'
+        FakeDaemon(path, b'{"ok":false,"error":{"kind":"permission","message":"not for you"}}')
+        status, _, err = call('mark', 'before-upgrade', '--socket', path)
+        self.assertEqual(status, 4)
+        self.assertEqual(err, 'understudyctl: not for you\n')
+
+    def test_mark_sends_the_name(self):
+        path = self.directory / 'agent.sock'
+        daemon = FakeDaemon(path, b'{"ok":true,"result":{"seq":5}}')
+        status, out, _ = call('mark', 'before upgrade', '--socket', path)
+        self.assertEqual((status, out), (0, "marked 'before upgrade' at seq 5\n"))
+        self.assertEqual(daemon.requests, [{'command': 'mark', 'name': 'before upgrade'}])
+
+    def test_an_answer_that_is_no_json_is_an_error(self):
+        path = self.directory / 'agent.sock'
+        FakeDaemon(path, b'hello')
+        status, out, err = call('status', '--socket', path)
+        self.assertEqual(out, '')
+        self.assertNotEqual(status, 0)
+        self.assertIn(f"answer from '{path}'", err)
+
+    def test_certificates_are_issued_and_proved_by_openssl(self):
+        authority, out = self.directory / 'pki', self.directory / 'web-1'
+        self.assertEqual(call('pki', 'init', authority)[0], 0)
+        status, text, err = call('pki', 'issue', authority, '--role', 'agent', '--name', 'web-1', '--out', out)
+        self.assertEqual((status, err), (0, ''))
+        self.assertIn(f'{out}/web-1.crt', text)
+        self.assertEqual((out / 'web-1.key').stat().st_mode & 0o777, 0o600)
+        verified = subprocess.run(['openssl', 'verify', '-CAfile', authority / 'ca.crt', out / 'web-1.crt'],
+                                  capture_output=True, text=True)
+        self.assertEqual(verified.returncode, 0, verified.stderr)
+        status, text, _ = call('pki', 'show', out / 'web-1.crt', '--json')
+        self.assertEqual(status, 0)
+        self.assertEqual(json.loads(text)['identity'], 'understudy:agent:web-1')
+        self.assertIn('identity    understudy:agent:web-1\n', call('pki', 'show', out / 'web-1.crt')[1])
+        # The directory may also be given as an option.
+        status, _, err = call('pki', 'issue', '--directory', authority, '--role', 'receiver', '--name', 'dr-1')
+        self.assertEqual((status, err), (0, ''))
+        self.assertTrue((authority / 'dr-1.crt').exists())
+
+    def test_nothing_is_overwritten(self):
+        authority = self.directory / 'pki'
+        self.assertEqual(call('pki', 'init', authority)[0], 0)
+        before = (authority / 'ca.key').read_bytes()
+        status, _, err = call('pki', 'init', authority)
+        self.assertEqual(status, 1)
+        self.assertIn(str(authority), err)
+        self.assertEqual((authority / 'ca.key').read_bytes(), before)
+
+    def test_points_of_what_is_no_store(self):
+        status, out, err = call('points', self.directory)
+        self.assertNotEqual(status, 0)
+        self.assertEqual(out, '')
+        self.assertIn(str(self.directory), err)
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        path = self.directory / 'agent.sock'
+        FakeDaemon(path, b'{"ok":true,"result":{"phase":"realtime"}}')
+        with open('/dev/full', 'w', encoding='ascii') as full:
+            done = subprocess.run([PROGRAM, 'status', '--socket', path], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('cannot write', done.stderr)
+
+
+if __name__ == '__main__':
+    os.environ['TZ'] = 'UTC'
+    unittest.main()

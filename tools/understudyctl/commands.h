@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of understudyctl. Each prints its result on stdout and returns an Error for the caller to print.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "daemon/base/result.h"
+
+namespace understudy {
+
+inline constexpr char kAgentSocket[] = "/run/understudy/agent.sock";
+inline constexpr char kReceiverSocket[] = "/run/understudy/receiver.sock";
+
+struct ControlOptions {
+  std::string socket;              // empty = the daemons' usual ones
+  std::vector<std::string> words;  // what follows the command
+  std::string directory;           // of an authority
+  std::string role;
+  std::string name;
+  std::string out;
+  int days = 0;  // 0 = the usual
+  bool json = false;
+};
+
+// Asks the daemon at options.socket, or both daemons of this machine. kNotFound = none of them runs.
+Status run_status(const ControlOptions& options);
+// Asks the agent to put a named point into the stream and prints where it stands.
+Status run_mark(const ControlOptions& options);
+// pki init | issue | show
+Status run_pki(const ControlOptions& options);
+// The points of a store directory.
+Status run_points(const ControlOptions& options);
+
+}  // namespace understudy

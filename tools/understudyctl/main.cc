@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// understudyctl: the operator's command.
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "daemon/base/exit_code.h"
+#include "daemon/base/text.h"
+#include "daemon/base/version.h"
+#include "tools/understudyctl/commands.h"
+
+namespace understudy {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr char kUsage[] =
+    "usage: understudyctl status [--json] [--socket SOCKET]\n"
+    "       understudyctl mark NAME [--json] [--socket SOCKET]\n"
+    "       understudyctl points STORE [--json]\n"
+    "       understudyctl pki init DIRECTORY\n"
+    "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
+    "       understudyctl pki show CERTIFICATE [--json]\n";
+
+struct Command {
+  const char* name;
+  std::size_t words_min;
+  std::size_t words_max;
+  const char* words;
+  Status (*run)(const ControlOptions&);
+  std::vector<std::string> options;  // that mean something to it
+};
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> kCommands{
+      {"status", 0, 0, "nothing behind it", run_status, {"json", "socket"}},
+      {"mark", 1, 1, "the name of the point", run_mark, {"json", "socket"}},
+      {"points", 1, 1, "the directory of a store", run_points, {"json"}},
+      {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
+  };
+  return kCommands;
+}
+
+po::options_description visible_options(ControlOptions& options) {
+  po::options_description visible("options");
+  visible.add_options()("socket", po::value(&options.socket)->value_name("SOCKET"),
+                        "control socket (default: those of this machine)")("json", po::bool_switch(&options.json),
+                                                                           "for machines")(
+      "directory", po::value(&options.directory)->value_name("DIR"), "the authority's directory")(
+      "role", po::value(&options.role)->value_name("ROLE"), "agent or receiver")(
+      "name", po::value(&options.name)->value_name("NAME"), "name in the certificate")(
+      "out", po::value(&options.out)->value_name("DIR"), "where to write (default: the authority's directory)")(
+      "days", po::value(&options.days)->value_name("DAYS"), "how long a certificate is valid")("help,h", "this text")(
+      "version", "the version of this program");
+  return visible;
+}
+
+const Command& find_command(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    if (command.name == name) return command;
+    names.emplace_back(command.name);
+  }
+  if (name.empty()) throw po::error("no command given; wanted one of " + quoted_list(names));
+  const auto near = nearest_word(name, names);
+  throw po::error("unknown command " + quote(name) +
+                  (near ? "; did you mean '" + *near + "'?" : "; wanted one of " + quoted_list(names)));
+}
+
+void check_fit(const Command& command, const ControlOptions& options, const po::variables_map& values) {
+  if (options.words.size() < command.words_min || options.words.size() > command.words_max) {
+    throw po::error("'" + std::string(command.name) + "' takes " + command.words);
+  }
+  for (const auto& [name, value] : values) {
+    const bool internal = name == "command" || name == "words" || value.defaulted();
+    const bool known = std::find(command.options.begin(), command.options.end(), name) != command.options.end();
+    if (!internal && !known) throw po::error("--" + name + " means nothing to '" + command.name + "'");
+  }
+  if (values.count("days") != 0 && options.days < 1) throw po::error("--days must be at least 1");
+}
+
+// The command that was asked for, or nullptr when help or version was printed. Throws po::error.
+const Command* parse(int argc, char** argv, ControlOptions& options) {
+  std::string name;
+  const po::options_description visible = visible_options(options);
+  po::options_description all;
+  all.add(visible).add_options()("command", po::value(&name), "")("words", po::value(&options.words), "");
+  po::positional_options_description positions;
+  positions.add("command", 1).add("words", -1);
+  po::variables_map values;
+  const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+  po::store(po::command_line_parser(argc, argv).options(all).positional(positions).style(style).run(), values);
+  if (values.count("help") != 0) {
+    std::cout << kUsage << "\n" << visible;
+    return nullptr;
+  }
+  if (values.count("version") != 0) {
+    std::cout << "understudyctl " << version() << "\n";
+    return nullptr;
+  }
+  po::notify(values);
+  const Command& command = find_command(name);
+  check_fit(command, options, values);
+  return &command;
+}
+
+ExitCode exit_code_for(const Error& error, const Command& command) {
+  // A daemon that is not there is the one case of "not found" that has a number of its own.
+  const bool asks_daemon = command.run == run_status || command.run == run_mark;
+  return asks_daemon && error.kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(error.kind());
+}
+
+int run(int argc, char** argv) {
+  ControlOptions options;
+  const Command* command = nullptr;
+  try {
+    command = parse(argc, argv, options);
+  } catch (const po::error& error) {
+    std::fprintf(stderr, "understudyctl: %s (--help tells more)\n", error.what());
+    return kExitBadArguments;
+  }
+  if (command == nullptr) return kExitOk;
+  const Status status = command->run(options);
+  if (std::fflush(stdout) != 0 && status.ok()) {
+    std::fprintf(stderr, "understudyctl: cannot write the result\n");
+    return kExitFailure;
+  }
+  if (status.ok()) return kExitOk;
+  std::fprintf(stderr, "understudyctl: %s\n", status.error().message().c_str());
+  return exit_code_for(status.error(), *command);
+}
+
+}  // namespace
+}  // namespace understudy
+
+int main(int argc, char** argv) { return understudy::run(argc, argv); }

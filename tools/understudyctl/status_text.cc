@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/understudyctl/status_text.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "daemon/base/text.h"
+
+namespace understudy {
+
+namespace {
+
+constexpr std::size_t kLabelColumns = 12;
+constexpr std::size_t kBarColumns = 30;
+
+// Lines of "  label       value".
+class Table {
+ public:
+  explicit Table(const std::string& title) : text_(title + "\n") {}
+  void row(std::string label, const std::string& value) {
+    if (value.empty()) return;
+    label.resize(std::max(label.size(), kLabelColumns), ' ');
+    text_ += "  " + label + " " + printable(value) + "\n";
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+};
+
+std::uint64_t number(const Json& json, std::string_view name) { return json.at(name).as_unsigned(0); }
+std::string text(const Json& json, std::string_view name) { return json.at(name).as_string(""); }
+
+std::string count_of(std::uint64_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+std::string recovery_point_row(const Json& status) {
+  if (status.at("rpo_now_ns").is_null()) return "none yet: the first copy has not ended";
+  std::string row = format_duration_ns(number(status, "rpo_now_ns")) + " now";
+  if (!status.at("rpo_p50_ns").is_null()) row += ", median " + format_duration_ns(number(status, "rpo_p50_ns"));
+  if (!status.at("rpo_p99_ns").is_null()) row += ", 99 % under " + format_duration_ns(number(status, "rpo_p99_ns"));
+  return row;
+}
+
+std::string copy_row(const Json& status) {
+  const std::uint64_t total = number(status, "copy_total_bytes");
+  const std::uint64_t done = number(status, "copy_done_bytes");
+  if (total == 0 || done >= total) return "";
+  return progress_bar(done, total) + "  " + format_bytes(done) + " of " + format_bytes(total);
+}
+
+std::string losses_row(const Json& losses) {
+  static constexpr std::pair<const char*, const char*> kCauses[] = {
+      {"ring_full", "ring full"}, {"skipped", "capture skipped"}, {"unreadable", "memory unreadable"},
+      {"too_long", "too long"},   {"untracked", "untracked"},     {"unprovable", "unprovable"}};
+  if (!losses.is_object()) return "";
+  const std::uint64_t total = number(losses, "total");
+  std::string causes;
+  for (const auto& [name, words] : kCauses) {
+    const std::uint64_t count = number(losses, name);
+    if (count != 0) causes += (causes.empty() ? "" : ", ") + std::string(words) + " " + std::to_string(count);
+  }
+  if (total == 0 && causes.empty()) return "none";
+  return count_of(total, "write") + " went to the dirty map" + (causes.empty() ? "" : " (" + causes + ")");
+}
+
+std::string gap_row(const Json& status) {
+  if (!status.at("gap_open").as_bool(false)) return "none";
+  std::string row = text(status, "gap_reason");
+  if (const std::uint64_t since = number(status, "gap_since_time_ns"); since != 0) {
+    row += ", since " + format_time_local(since);
+  }
+  return row;
+}
+
+std::string link_row(const Json& status) {
+  const std::string name = text(status, "receiver");
+  return (name.empty() ? "" : "'" + name + "', ") +
+         (status.at("connected").as_bool(false) ? "connected" : "not connected");
+}
+
+std::string disks_row(const Json& status, std::string_view name) {
+  std::string row;
+  for (const Json& disk : status.at("disks").items()) {
+    row += (row.empty() ? "" : ", ") + text(disk, name) + " " + format_bytes(number(disk, "size_bytes"));
+  }
+  return row;
+}
+
+std::string agent_text(const Json& status) {
+  std::string server = text(status, "server");
+  Table table("agent" + (server.empty() ? std::string() : " of server '" + printable(server) + "'"));
+  table.row("phase", text(status, "phase"));
+  table.row("disks", disks_row(status, "path"));
+  for (const Json& error : status.at("errors").items()) table.row("error", error.as_string(""));
+  table.row("copy", copy_row(status));
+  table.row("behind", recovery_point_row(status));
+  table.row("receiver", link_row(status));
+  table.row("notice", text(status, "notice"));
+  const std::uint64_t ring = number(status, "ring_bytes");
+  table.row("backlog",
+            format_bytes(number(status, "backlog_bytes")) + (ring == 0 ? "" : " of a ring of " + format_bytes(ring)));
+  table.row("throughput", format_bytes(number(status, "raw_bytes_per_second")) + "/s of data, " +
+                              format_bytes(number(status, "wire_bytes_per_second")) + "/s on the wire");
+  table.row("losses", losses_row(status.at("losses")));
+  table.row("gap", gap_row(status));
+  if (const std::uint64_t bytes = number(status, "unreadable_bytes"); bytes != 0) {
+    table.row("unreadable", format_bytes(bytes) + " of the disks cannot be read");
+  }
+  table.row("stream", "seq " + std::to_string(number(status, "acknowledged_seq")) + " acknowledged of " +
+                          std::to_string(number(status, "last_seq")) + ", epoch " +
+                          std::to_string(number(status, "epoch")) + ", generation " +
+                          std::to_string(number(status, "generation")));
+  if (status.at("errors").items().empty()) table.row("last error", text(status, "last_error"));
+  return table.take();
+}
+
+std::string store_text(const Json& store) {
+  Table table("store of server '" + printable(text(store, "server")) + "'");
+  const std::string reason = text(store, "reason");
+  table.row("state", text(store, "state") + (reason.empty() ? "" : ": " + reason));
+  table.row("directory", text(store, "directory"));
+  const Json& peer = store.at("peer");
+  table.row("agent", peer.is_null() ? "not connected"
+                                    : "connected from " + text(peer, "address") +
+                                          (peer.at("paused").as_bool(false) ? ", paused" : ""));
+  const std::uint64_t newest = number(store, "newest_record_time_ns");
+  table.row("durable", "seq " + std::to_string(number(store, "durable_seq")) +
+                           (newest == 0 ? "" : ", newest write of " + format_time_local(newest)));
+  table.row("gap", gap_row(store));
+  if (!store.at("initial_copy_done").as_bool(true)) table.row("copy", "the first copy has not ended: no points yet");
+  table.row("size", format_bytes(number(store, "journal_bytes")) + " journal, " +
+                        format_bytes(number(store, "base_bytes")) + " base");
+  table.row("disks", disks_row(store, "name"));
+  for (const Json& damage : store.at("damages").items()) table.row("damage", damage.as_string(""));
+  table.row("last error", text(store, "last_error"));
+  return table.take();
+}
+
+std::string receiver_text(const Json& status) {
+  std::string out = "receiver '" + printable(text(status, "name")) + "', port " +
+                    std::to_string(number(status, "port")) + ", " +
+                    count_of(status.at("stores").items().size(), "store") + "\n";
+  for (const Json& store : status.at("stores").items()) out += "\n" + store_text(store);
+  return out;
+}
+
+}  // namespace
+
+std::string progress_bar(std::uint64_t done, std::uint64_t total) {
+  const double share = total == 0 ? 1.0 : static_cast<double>(std::min(done, total)) / static_cast<double>(total);
+  const auto filled = static_cast<std::size_t>(share * static_cast<double>(kBarColumns));
+  char percent[16];
+  // Rounded down: 100 % is said only when it is all done.
+  std::snprintf(percent, sizeof(percent), "%5.1f %%",
+                static_cast<double>(static_cast<std::uint64_t>(share * 1000)) / 10);
+  return "[" + std::string(filled, '#') + std::string(kBarColumns - filled, '.') + "] " + percent;
+}
+
+std::string status_text(const Json& status) {
+  return status.at("stores").is_array() ? receiver_text(status) : agent_text(status);
+}
+
+}  // namespace understudy
