@@ -56,15 +56,10 @@ class Primary:
         os.close(directory)
         for process in (self.stamps.process, self.bench, self.client.process, self.server.process):
             process.kill()
-        self.case.wait_until("nothing holds the lost disk any more", self._unmounted, timeout=60)
+        self.mount.unmount()
         self.disk.detach()
         self.disk.image.unlink()
         return killed_ns
-
-    def _unmounted(self):
-        if self.case.run("umount", self.mount.directory, status=None).returncode == 0:
-            self.mount.mounted = False
-        return not self.mount.mounted
 
 
 class Recovered:

@@ -48,6 +48,7 @@ struct ReplicatorOptions {
   CopierOptions copier;
   std::uint64_t link_window_bytes = 64u << 20;    // payload that may wait in the link
   std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies to be added
+  std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
 };
 

@@ -8,8 +8,7 @@
 namespace understudy {
 namespace {
 
-// What one step takes from the ring at most, so that acknowledgements are seen in between.
-constexpr std::uint32_t kEventsPerStepMax = 8192;
+// What one step takes from the ring at most, beside events_per_step_max.
 constexpr std::uint64_t kEventBytesPerStepMax = 16u << 20;
 constexpr std::uint32_t kChunksPerStepMax = 64;
 // How often a still moment of the loss figures is looked for.
@@ -90,7 +89,7 @@ void Replicator::renew_generation() {
 bool Replicator::pump_events() {
   drained_ = false;
   std::uint64_t bytes = 0;
-  for (std::uint32_t i = 0; i < kEventsPerStepMax && bytes < kEventBytesPerStepMax; ++i) {
+  for (std::uint32_t i = 0; i < options_.events_per_step_max && bytes < kEventBytesPerStepMax; ++i) {
     if (!window_open_) return false;
     const std::uint64_t before = tracker_.cursor();
     const auto event = tracker_.next();

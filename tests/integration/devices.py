@@ -73,9 +73,13 @@ class Mount:
         case.defer(self.unmount)
 
     def unmount(self):
+        """Waits for the last users to go: killed servers leave children that notice a little later."""
         if self.mounted:
-            self.mounted = False
-            self.case.run("umount", self.directory)
+            self.case.wait_until(f"{self.directory} can be unmounted", self.try_unmount, timeout=30, interval=0.1)
+
+    def try_unmount(self):
+        self.mounted = self.mounted and self.case.run("umount", self.directory, status=None).returncode != 0
+        return not self.mounted
 
 
 def write_zeros(path, size_bytes):

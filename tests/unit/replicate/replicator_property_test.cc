@@ -54,6 +54,7 @@ class History {
     static constexpr std::uint32_t kBatchBytes[] = {1, 4096, 32768, 1 << 20};
     harness_.stop_agent();
     harness_.replicator_options.stream.batch_payload_bytes_max = kBatchBytes[random_() % 4];
+    harness_.replicator_options.events_per_step_max = random_() % 2 == 0 ? 8192 : 1 + random_() % 4;
     harness_.start_agent();
     watch_steps();
     harness_.receiver->on_durable = [this](const BatchReader&) { check_point(); };
