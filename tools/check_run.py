@@ -118,7 +118,8 @@ def main_build(arguments, counts: Counts) -> None:
     run_quietly('build', ['ninja', '-C', str(build)])
     step('running all tests' if not arguments.unit else 'running the suites that need no root')
     known = set().union(*(suites_of(test) for test in tests_of(build)))
-    counts.add(build, run_tests(build, PURE_SUITES & known if arguments.unit else None, 1))
+    # Timeouts are there to end what hangs, not to time anything: generous, since machines and units run side by side.
+    counts.add(build, run_tests(build, PURE_SUITES & known if arguments.unit else None, 3))
 
 
 def sanitizer_build(arguments, counts: Counts) -> None:

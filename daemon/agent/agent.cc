@@ -87,13 +87,14 @@ Status Agent::start() {
                 "server '" + config_.server + "' has the new identity " + identity.server.to_string() + ", kept in '" +
                     config_.state_directory + "'");
   }
-  ASSIGN_OR_RETURN(auto tracker, open_tracker(identity));
+  // Everything that may be refused comes before the tracker: a capture that was attached stays, also without us.
   ASSIGN_OR_RETURN(auto engine, make_read_engine(config_.engine, config_.buffers, config_.buffer_bytes));
+  ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
+  ASSIGN_OR_RETURN(auto tracker, open_tracker(identity));
   facts_ = {config_.server,           identity.server,  software_, std::string(tracker->rung()),
             std::string(engine->name()), tracker->disks()};
   ASSIGN_OR_RETURN(auto reader, EngineDiskReader::open(tracker->disks(), std::move(engine)));
   const std::vector<DiskGeometry> disks = disk_geometry(identity, tracker->disks());
-  ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
   RETURN_IF_ERROR(start_link(identity, disks));
 
   ReplicationThread::Parts parts;

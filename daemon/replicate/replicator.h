@@ -187,6 +187,7 @@ class Replicator {
   bool session_ = false;
   bool drained_ = false;                // the last look at the ring found its end
   bool dirty_looked_at_ = false;        // in this session
+  bool geometry_unsent_ = false;        // a GEOMETRY record stands in the open batch
   bool flush_ = false;                  // close the open batch in this step
   bool window_open_ = true;
   bool copy_window_open_ = true;

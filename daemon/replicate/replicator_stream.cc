@@ -25,7 +25,8 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
     gap_since_ns_ = now_ns_;
     gap_since_wall_ns_ = position.last_time_ns;
   }
-  if (plan.send_geometry) writer_.add_geometry(options_.disks);
+  geometry_unsent_ = plan.send_geometry;
+  if (geometry_unsent_) writer_.add_geometry(options_.disks);
   if (!plan.new_disks.empty()) {
     for (const TrackedDisk& disk : tracker_.disks()) {
       if (std::find(plan.new_disks.begin(), plan.new_disks.end(), disk.slot) == plan.new_disks.end()) continue;
@@ -56,7 +57,8 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
   for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
-  if (send_geometry) writer_.add_geometry(options_.disks);
+  geometry_unsent_ = send_geometry;
+  if (geometry_unsent_) writer_.add_geometry(options_.disks);
   insert_gap(reason);  // never of a kind that needs a batch to be sent before
   return ok_status();
 }
@@ -80,7 +82,7 @@ void Replicator::renew_generation() {
     unprovable_seen_ = tracker_.losses().unprovable;
     tracker_.dirty().unclaim_all();
     status = start_stream_anew(writer_.last_seq(), writer_.generation() + 1, GapReason::kNewCapture,
-                               gap_.initial_copy_done(), writer_.last_time_ns(), false);
+                               gap_.initial_copy_done(), writer_.last_time_ns(), geometry_unsent_);
   }
   if (!status.ok()) raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
 }
@@ -236,6 +238,7 @@ bool Replicator::send_batch() {
   ClosedBatch closed = writer_.close();
   acknowledgement_.batch_sent(closed.last_seq, closed.cursor.position, closed.oldest_event_ns);
   sent_seq_ = closed.last_seq;
+  geometry_unsent_ = false;
   link_.send(std::move(closed.batch));
   update_window();
   return true;

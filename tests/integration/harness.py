@@ -283,7 +283,7 @@ class Case:
         if os.environ.get("KEEP"):
             (self.directory / "lock").unlink()  # not to be swept up
             self.say(f"kept {self.directory}")
-        else:
+        elif not problems:  # else the next case sweeps up what could not be undone now
             shutil.rmtree(self.directory, ignore_errors=True)
         return problems
 

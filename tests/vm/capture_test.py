@@ -129,7 +129,7 @@ dd if=/dev/urandom of=/mnt/a/buffered.0.0 bs=1M count=12 conv=notrunc,fsync 2>/d
 umount /mnt/a
 e2fsck -fn /dev/vg/before
 lvm lvconvert -q -y --merge vg/before
-e2fsck -fn /dev/vg/linear
+e2fsck -fp /dev/vg/linear  # would end with 1 had it corrected anything
 lvm lvextend -q -L +8M vg/linear
 # resize2fs wants a full check after the last mount.
 e2fsck -fy /dev/vg/linear

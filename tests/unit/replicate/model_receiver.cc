@@ -177,9 +177,10 @@ void ModelReceiver::travel(std::size_t batches_max) {
 
 void ModelReceiver::commit_silently(std::size_t batches_max) {
   for (; batches_max > 0 && !arrived_.empty(); --batches_max) {
-    store.apply(*arrived_.front().reader);
-    if (on_durable) on_durable(*arrived_.front().reader);
+    const Arrived arrived = std::move(arrived_.front());
     arrived_.pop_front();
+    store.apply(*arrived.reader);
+    if (on_durable) on_durable(*arrived.reader);
   }
 }
 

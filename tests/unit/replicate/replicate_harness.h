@@ -9,6 +9,7 @@
 
 #include "daemon/replicate/replicator.h"
 #include "daemon/tracker/simulated_tracker.h"
+#include "tests/unit/replicate/interrupted_tracker.h"
 #include "tests/unit/replicate/memory_disk_reader.h"
 #include "tests/unit/replicate/model_receiver.h"
 
@@ -59,7 +60,7 @@ class Harness {
   ~Harness() { stop_agent(); }
 
   void start_agent() {
-    tracker = capture->open();
+    tracker = std::make_unique<InterruptedTracker>(capture->open());
     reader = std::make_unique<MemoryDiskReader>(*capture, harness_options_.buffers, harness_options_.buffer_bytes);
     replicator = std::make_unique<Replicator>(replicator_options, *tracker, *reader, *receiver, clock);
   }
@@ -124,7 +125,7 @@ class Harness {
   std::unique_ptr<SimulatedCapture> capture;
   std::unique_ptr<ModelReceiver> receiver;
   ReplicatorOptions replicator_options;
-  std::unique_ptr<Tracker> tracker;
+  std::unique_ptr<InterruptedTracker> tracker;
   std::unique_ptr<MemoryDiskReader> reader;
   std::unique_ptr<Replicator> replicator;
   std::vector<ReplicatorEvent> events;

@@ -118,12 +118,15 @@ class History {
   // Other CPUs do not stop for the agent: writes come and complete in the middle of its steps.
   void watch_steps() {
     const auto meanwhile = [this] {
-      if (in_step_ && chance(10)) {
-        submit();
-        if (chance(50)) complete_some();
-        if (chance(20)) harness_.reader->progress(random_, 4);
-      }
+      if (!in_step_ || !chance(4)) return;
+      in_step_ = false;  // nothing interrupts the interruption
+      if (chance(2 * profile_.fault_percent)) chance(50) ? harness_.capture->skip_next(1) : miss();
+      submit();
+      if (chance(50)) complete_some();
+      if (chance(20)) harness_.reader->progress(random_, 4);
+      in_step_ = true;
     };
+    harness_.tracker->meanwhile = meanwhile;
     harness_.reader->meanwhile = meanwhile;
     harness_.receiver->meanwhile = meanwhile;
   }
@@ -199,12 +202,19 @@ class History {
     while (!in_flight_.empty()) complete(in_flight_.begin()->first);
   }
 
+  // Each costs a full copy, so that a history with many of them never gets anywhere.
+  void miss() {
+    if (misses_left_ == 0) return;
+    --misses_left_;
+    harness_.capture->miss_first_program(1);
+  }
+
   void fault() {
     switch (random_() % 7) {
       case 0: harness_.capture->skip_next(1); break;
       case 1: harness_.capture->fail_reads_next(1 + random_() % 2); break;
       case 2:
-        if (chance(20)) harness_.capture->miss_first_program(1);
+        if (chance(20)) miss();
         break;
       case 3: harness_.capture->fail_settle_next(1); break;
       case 4: harness_.capture->set_ring_bytes(16384 + random_() % profile_.ring_bytes); break;
@@ -224,7 +234,7 @@ class History {
   }
   // The tracker's figures need an agent's half: opened for the moment, as a new agent would.
   void submit_without_agent() {
-    harness_.tracker = harness_.capture->open();
+    harness_.tracker = std::make_unique<InterruptedTracker>(harness_.capture->open());
     for (std::uint64_t n = random_() % 12; n > 0; --n) submit();
     harness_.tracker.reset();
   }
@@ -352,6 +362,7 @@ class History {
   std::vector<Uuid> identities_;
   std::optional<ModelStore> snapshot_;
   std::uint64_t next_mark_ = 1;
+  std::uint32_t misses_left_ = 3;
   bool in_step_ = false;
   bool calm_ = false;
   std::uint64_t points_checked_ = 0;

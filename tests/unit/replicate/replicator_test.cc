@@ -153,6 +153,25 @@ TEST_CASE("a skipped first program is a new generation, and the points before st
   CHECK(harness->told(Kind::kCaptureUnprovable));
 }
 
+TEST_CASE("a skipped first program just before the first batch leaves: the disks are announced all the same") {
+  Harness harness;
+  harness.stop_agent();
+  harness.start_agent();
+  bool missed = false;
+  harness.receiver->connect();
+  harness.reader->meanwhile = [&] {  // in the middle of the step that begins the stream
+    if (missed) return;
+    missed = true;
+    harness.capture->miss_first_program(1);
+    harness.write(0, 4096, 4096);
+  };
+  REQUIRE(harness.settle());
+  CHECK(missed);
+  CHECK(harness.receiver->store.position.generation == 2);
+  CHECK(harness.receiver->store.position.disks == harness.replicator_options.disks);
+  CHECK(harness.replica_equals_disk());
+}
+
 TEST_CASE("a mark stands behind everything captured before it and is answered when it is durable") {
   auto harness = realtime();
   harness->write(0, 4096, 4096);
