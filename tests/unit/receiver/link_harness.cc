@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -102,6 +103,11 @@ TestAgent::TestAgent(const TestStream& stream, TlsLinkOptions options) : stream_
   link_ = std::move(link).value();
 }
 
+bool TestAgent::was_down_for(std::string_view text) const {
+  return std::ranges::any_of(down_reasons,
+                             [text](const std::string& reason) { return reason.find(text) != std::string::npos; });
+}
+
 void TestAgent::take(const LinkEvent& event) {
   if (const auto* is_up = std::get_if<LinkUp>(&event)) {
     CHECK_FALSE(up);
@@ -118,6 +124,7 @@ void TestAgent::take(const LinkEvent& event) {
     up = false;
     ++downs;
     last_down = down->error.message();
+    down_reasons.push_back(last_down);
   } else if (const auto* refused = std::get_if<LinkRefused>(&event)) {
     up = false;
     refusals.push_back(refused->error.message());

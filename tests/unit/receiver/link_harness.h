@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -80,6 +81,9 @@ class TestAgent {
   Seq acked = 0;
   std::optional<LinkUp> last_up;
   std::string last_down;
+  std::vector<std::string> down_reasons;  // of every LinkDown, oldest first
+  // Whether any LinkDown so far names `text`: behind a goodbye there may be failed attempts to connect again.
+  bool was_down_for(std::string_view text) const;
   std::vector<std::string> refusals;
   std::vector<LinkNotice> notices;
 
