@@ -18,6 +18,7 @@
 #include "daemon/tracker/disk_inspect.h"
 #include "daemon/tracker/in_flight_map.h"
 #include "daemon/tracker/kernel_side.h"
+#include "daemon/tracker/kernel_symbols.h"
 #include "daemon/tracker/ring_reader.h"
 #include "daemon/tracker/ring_waiter.h"
 #include "daemon/tracker/self_test.h"
@@ -271,6 +272,7 @@ class Opener {
     if (std::has_single_bit(translation.page_struct_bytes))
       constants.page_struct_shift = static_cast<std::uint32_t>(std::countr_zero(translation.page_struct_bytes));
     constants.queue_argument = types.queue_argument;
+    constants.bio_chain_endio = kernel_symbols().bio_chain_endio;
     KernelSideSizes sizes;
     sizes.ring_bytes = options_.ring_bytes;
     sizes.dirty_pages = dirty_pages_for(disks_, options_.granule_bytes);

@@ -145,7 +145,7 @@ class Site:
         base['files'].update(files or {})
         base['programs'] += [built(AGENT), built(CONTROL), built('tests/integration/oracle/stamp-writer'),
                              built('tests/integration/oracle/stamp-verify'), 'mke2fs', 'e2fsck', 'date']
-        guest = Guest(name, body=body, disks=disks, modules=[*lvm.MODULES, 'ext4'], memory_mib=1536, timeout_s=200,
+        guest = Guest(name, body=body, disks=disks, modules=[*lvm.MODULES, 'ext4'], memory_mib=1536, timeout_s=600,
                       **base, **options)
         self.case.defer(guest.__exit__, None, None, None)
         guest.start()
