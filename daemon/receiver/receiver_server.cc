@@ -26,6 +26,7 @@
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
 #include "daemon/receiver/network_threads.h"
+#include "daemon/receiver/store_threads.h"
 #include "daemon/wire/host_lookup.h"
 
 namespace understudy {
@@ -97,6 +98,7 @@ class ReceiverServer::Impl final : public SessionHost {
         pool_(kReceiverSpareBytesMax),
         port_(port_of(listener.get())),
         tls_(std::move(tls)),
+        store_threads_(options.store_threads),
         threads_(options.network_threads),
         strand_(asio::make_strand(threads_.context())),
         listener_(strand_, listener.release()),
@@ -254,7 +256,7 @@ class ReceiverServer::Impl final : public SessionHost {
     options.segment_bytes_max = config_.segment_bytes;
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options));
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_);
     slots_.emplace(store.server, std::move(slot));
   }
 
@@ -345,6 +347,7 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
+  StoreThreads store_threads_;  // behind it: whatever has a store worker
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::posix::stream_descriptor listener_;

@@ -218,6 +218,25 @@ void MemoryFileSystem::restart(std::mt19937_64& random) {
   power_ = true;
 }
 
+void MemoryFileSystem::restart_process() {
+  locks_.clear();
+  fault_ = nullptr;
+  power_ = true;
+}
+
+std::unique_ptr<MemoryFileSystem> MemoryFileSystem::after_power_cut() const {
+  auto left = std::make_unique<MemoryFileSystem>();
+  for (const auto& [name, node] : durable_names_) {
+    auto kept = std::make_shared<Node>();
+    kept->content = node->durable;
+    kept->durable = node->durable;
+    left->names_[name] = kept;
+    left->durable_names_[name] = kept;
+  }
+  left->directories_ = directories_;
+  return left;
+}
+
 std::unique_ptr<MemoryFileSystem> MemoryFileSystem::clone() const {
   auto copy = std::make_unique<MemoryFileSystem>();
   std::map<const Node*, std::shared_ptr<Node>> nodes;
