@@ -129,10 +129,11 @@ class ReceiverServer::Impl final : public SessionHost {
       std::lock_guard lock(mutex_);
       tls_ = std::move(tls);
       for (auto slot = slots_.begin(); slot != slots_.end();) {
-        const bool kept =
-            std::find(config.stores.begin(), config.stores.end(), slot->second.config) != config.stores.end() &&
-            config.segment_bytes == config_.segment_bytes;
-        if (kept) {
+        const auto same = std::find_if(
+            config.stores.begin(), config.stores.end(),
+            [&](const ReceiverStoreConfig& store) { return store.is_same_store(slot->second.config); });
+        if (same != config.stores.end() && config.segment_bytes == config_.segment_bytes) {
+          slot->second.config = *same;
           ++slot;
           continue;
         }
@@ -151,6 +152,9 @@ class ReceiverServer::Impl final : public SessionHost {
     config_.tls = config.tls;
     for (const ReceiverStoreConfig& store : config.stores) {
       if (!slots_.contains(store.server)) add_store(store);
+    }
+    for (auto& [name, slot] : slots_) {
+      if (slot.session) slot.session->set_limits(limits_of(slot.config));
     }
     return not_applied;
   }
@@ -260,10 +264,22 @@ class ReceiverServer::Impl final : public SessionHost {
     slots_.emplace(store.server, std::move(slot));
   }
 
+  SessionLimits limits_of(const ReceiverStoreConfig& store) const {
+    SessionLimits limits;
+    limits.bytes_per_second = store.rate_limit;
+    limits.queue_bytes_max = store.queue_bytes;
+    if (options_.session_queue_bytes_max != 0) limits.queue_bytes_max = options_.session_queue_bytes_max;
+    if (limits.queue_bytes_max == 0) {
+      limits.queue_bytes_max = std::clamp(kReceiverQueueBytesMax / std::max<std::size_t>(config_.stores.size(), 1),
+                                          kSessionQueueBytesMin, kSessionQueueBytesMax);
+    }
+    return limits;
+  }
+
   void take_slot(Slot& slot, const std::shared_ptr<ReceiverSession>& session, const Hello& hello) {
     slot.session = session;
     slot.instance = hello.instance;
-    session->attach(slot.worker, hello);
+    session->attach(slot.worker, hello, limits_of(slot.config));
   }
 
   void challenge_ended(const std::shared_ptr<ReceiverSession>& session, const Hello& hello,

@@ -21,6 +21,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
+#include "daemon/receiver/read_limit.h"
 #include "daemon/receiver/session_core.h"
 #include "daemon/wire/tls_stream.h"
 
@@ -55,6 +56,7 @@ class Session final : public ReceiverSession,
         socket_(strand_, socket.release()),
         timer_(strand_),
         proof_timer_(strand_),
+        limit_timer_(strand_),
         core_(options.receiver_name, options.queue_bytes_max, pool, *this, now_ns()) {
     status_.address = address_;
     status_.connected_wall_ns = system_clock().wall_ns();
@@ -71,12 +73,17 @@ class Session final : public ReceiverSession,
     });
   }
 
-  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) override {
-    on_strand([this, worker = std::move(worker), hello] {
+  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, const SessionLimits& limits) override {
+    on_strand([this, worker = std::move(worker), hello, limits] {
+      use_limits(limits);
       if (closed_ || core_.state() != ServerSession::State::kAttaching) return;
       worker_ = worker;
       worker_->attach(shared_from_this(), hello);
     });
+  }
+
+  void set_limits(const SessionLimits& limits) override {
+    on_strand([this, limits] { use_limits(limits); });
   }
 
   void refuse(RefuseCode code, std::string text) override {
@@ -189,10 +196,31 @@ class Session final : public ReceiverSession,
   void session_finish(Error error, bool refused) override { finish(std::move(error), refused); }
 
   // --- reading ---
+  void use_limits(const SessionLimits& limits) {
+    core_.set_queue_bytes_max(limits.queue_bytes_max);
+    if (limits.bytes_per_second != limit_.bytes_per_second()) limit_.set(limits.bytes_per_second, now_ns());
+  }
+
+  // Reads later, when the limit allows it. False = it does now.
+  bool throttle() {
+    if (throttled_) return true;
+    const std::uint64_t wait_ns = limit_.wait_ns(now_ns());
+    if (wait_ns == 0) return false;
+    throttled_ = true;
+    limit_timer_.expires_after(std::chrono::nanoseconds(wait_ns));
+    limit_timer_.async_wait([self = shared_from_this()](const error_code& error) {
+      self->throttled_ = false;
+      if (!error && !self->closed_ && !self->lingering_ && !self->core_.paused()) self->read();
+    });
+    return true;
+  }
+
   void read() {
     std::size_t taken = 0;
+    const std::size_t turn_bytes = limit_.turn_bytes(kReadTurnBytes);
     while (!core_.paused()) {
-      if (taken >= kReadTurnBytes) {
+      if (throttle()) break;
+      if (taken >= turn_bytes) {
         on_strand([this] {
           if (!closed_ && !lingering_ && !core_.paused()) read();
         });
@@ -201,6 +229,7 @@ class Session final : public ReceiverSession,
       const TlsResult result = tls_->read(core_.space());
       if (result.state == TlsState::kOk) {
         taken += result.bytes;
+        limit_.charge(result.bytes, now_ns());
         core_.received(result.bytes, now_ns());
         if (closed_ || lingering_) return;
         continue;
@@ -272,7 +301,7 @@ class Session final : public ReceiverSession,
       return;
     }
     if (std::exchange(sent_since_tick_, false)) step(BytesSent{});
-    step(ClockTick{!core_.paused(), write_waiting_});
+    step(ClockTick{!core_.paused() && !throttled_, write_waiting_});
     update_status();
   }
 
@@ -355,6 +384,7 @@ class Session final : public ReceiverSession,
     if (closed_) return;
     closed_ = true;
     timer_.cancel();
+    limit_timer_.cancel();
     tls_.reset();
     error_code ignored;
     socket_.close(ignored);
@@ -385,6 +415,9 @@ class Session final : public ReceiverSession,
   asio::posix::stream_descriptor socket_;
   asio::steady_timer timer_;
   asio::steady_timer proof_timer_;
+  asio::steady_timer limit_timer_;
+  ReadLimit limit_;
+  bool throttled_ = false;  // limit_timer_ goes on reading
   std::unique_ptr<TlsStream> tls_;  // borrows socket_
   SessionCore core_;
   std::shared_ptr<StoreWorker> worker_;

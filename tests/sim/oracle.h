@@ -79,7 +79,10 @@ class Oracle final : public ReceiverWatch {
   std::uint64_t records_checked() const { return records_checked_; }
   std::uint64_t points_checked() const { return points_checked_; }
   std::uint64_t heals_checked() const { return heals_checked_; }
-  bool whole() const { return !gap_open_ && seq_ > 0; }
+  // What was read of the store is whole and has every event of the log.
+  bool complete() const {
+    return !gap_open_ && at_ && at_->capture + 1 == captures_.size() && next_event_ == captures_.back().log.size();
+  }
   Seq seq() const { return seq_; }
 
  private:

@@ -12,9 +12,6 @@ constexpr std::uint64_t kTickNs = 500 * kMillisecond;
 constexpr std::uint64_t kProofNs = 3 * kSecond;
 constexpr std::size_t kQueueBytesMax = 256 << 10;
 
-// Thrown out of a call to the file system: the process is no more.
-struct ReceiverKilled {};
-
 }  // namespace
 
 // As ReceiverSession, on the simulated network.
@@ -48,6 +45,7 @@ class SimSession final : public StoreClient,
 
   // --- StoreClient ---
   void store_attached(const StreamPosition& position, const std::vector<std::uint64_t>&) override {
+    if (closed_) return;
     world_.note("store", "attached at seq {}, generation {}", position.seq, position.generation);
     host_.watch_.promised(position.seq, *host_.disk_);
     post([this, position] {
@@ -62,6 +60,7 @@ class SimSession final : public StoreClient,
     refuse(code, text);
   }
   void store_committed(Seq seq) override {
+    if (closed_) return;
     world_.note("store", "committed up to seq {}", seq);
     host_.watch_.promised(seq, *host_.disk_);
     post([this, seq] {
@@ -195,8 +194,11 @@ void ReceiverHost::arm_disk() {
   disk_->set_fault([this](const FileOperation& operation) -> std::optional<Error> {
     if (!in_turn_) return std::nullopt;
     if (calls_to_live_ > 0 && --calls_to_live_ == 0) {
+      // From here on the process can change nothing, and nobody hears of it any more: as good as dead.
       disk_->cut_power();
-      throw ReceiverKilled{};
+      for (const auto& session : sessions_) session->vanish();
+      died_ = true;
+      return std::nullopt;
     }
     if (fail_sync_ && operation.kind == FileOperation::Kind::kSync) {
       fail_sync_ = false;
@@ -278,15 +280,9 @@ void ReceiverHost::run_turn() {
   if (task_ == nullptr) return;
   in_turn_ = true;
   woken_ = false;
-  std::optional<std::uint64_t> next;
-  bool killed = false;
-  try {
-    next = task_->turn();
-  } catch (const ReceiverKilled&) {
-    killed = true;
-  }
+  const std::optional<std::uint64_t> next = task_->turn();
   in_turn_ = false;
-  if (killed) return crash(power_dies_);
+  if (died_) return crash(power_dies_);
   if (stopping_ && worker_->ended()) {
     // Its goodbyes are on their way; then the process ends.
     world_.scheduler.after(2 * kMillisecond, [this, incarnation = incarnation_] {
@@ -315,6 +311,7 @@ void ReceiverHost::crash(bool power) {
   world_.note("receiver", power ? "loses its power" : "process ends");
   ++incarnation_;
   calls_to_live_ = 0;
+  died_ = false;
   disk_->cut_power();
   const auto sessions = std::exchange(sessions_, {});
   current_.reset();

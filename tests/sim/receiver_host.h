@@ -99,6 +99,7 @@ class ReceiverHost final : public StoreExecutor {
   bool fail_sync_ = false;
   std::uint64_t calls_to_live_ = 0;      // 0 = no death is near
   bool power_dies_ = false;
+  bool died_ = false;                    // in this turn
   Scheduler::Time slow_until_ = 0;
   std::uint64_t incarnation_ = 0;        // of the process
 };

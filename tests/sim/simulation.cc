@@ -148,7 +148,7 @@ class Run {
     if (acknowledged == 0 || acknowledged == looked_at_) return false;
     looked_at_ = acknowledged;
     oracle_.inspect(receiver_.disk());
-    return oracle_.whole() && oracle_.seq() == acknowledged;
+    return oracle_.complete() && oracle_.seq() == acknowledged;
   }
 
   // A clean end of the receiver, so that its disk can prove everything.

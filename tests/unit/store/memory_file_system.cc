@@ -55,7 +55,13 @@ class MemoryFile final : public File {
   Status sync() override {
     const std::lock_guard lock(file_system_.mutex_);
     RETURN_IF_ERROR(file_system_.check(FileOperation::Kind::kSync, path_));
-    node_->durable = node_->content;
+    for (const MemoryFileSystem::Node::Change& change : node_->unsynced) {
+      if (change.is_truncate) {
+        node_->durable.resize(change.offset);
+      } else {
+        put(node_->durable, change.offset, change.data);
+      }
+    }
     node_->unsynced.clear();
     return ok_status();
   }
