@@ -45,8 +45,13 @@ inline constexpr std::size_t kLinkEventsMax = 1024;
 // Connections that have not said who they are; more are closed at once.
 inline constexpr std::size_t kHandshakesMax = 64;
 // Received batches of one session that wait for their store; at the bound the socket is not read any more, until it
-// is half empty.
+// is half empty. With many stores each gets its share of the total instead, but not less than the least.
 inline constexpr std::size_t kSessionQueueBytesMax = 64u << 20;
+inline constexpr std::size_t kSessionQueueBytesMin = 4u << 20;
+inline constexpr std::size_t kReceiverQueueBytesMax = 1u << 30;
+// Threads that append and commit, for all stores together. They wait for disks most of the time; more stores than this
+// take turns.
+inline constexpr unsigned kStoreThreads = 16;
 // A commit is forced after so much was appended, also when more is waiting.
 inline constexpr std::size_t kStoreCommitBytesMax = 32u << 20;
 // Large buffers kept for reuse, all sessions together.

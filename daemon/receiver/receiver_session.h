@@ -55,7 +55,13 @@ struct SessionOptions {
   std::string receiver_name;
   std::string software;
   Uuid boot_id;                     // of this machine
-  std::size_t queue_bytes_max = 0;  // kSessionQueueBytesMax; smaller in tests
+  std::size_t queue_bytes_max = 0;  // until attach() says it
+};
+
+// What one server's session may take from the others.
+struct SessionLimits {
+  std::size_t queue_bytes_max = 0;
+  std::uint64_t bytes_per_second = 0;  // 0 = no limit
 };
 
 class ReceiverSession : public StoreClient {
@@ -67,7 +73,8 @@ class ReceiverSession : public StoreClient {
 
   virtual void start() = 0;
   // Answers to session_hello().
-  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) = 0;
+  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, const SessionLimits& limits) = 0;
+  virtual void set_limits(const SessionLimits& limits) = 0;
   virtual void refuse(RefuseCode code, std::string text) = 0;
   // Says goodbye and closes. What was received is still given to the store.
   virtual void stop(ByeCode code, std::string text) = 0;

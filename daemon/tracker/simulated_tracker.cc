@@ -98,6 +98,8 @@ SimulatedCapture::State::State(SimulatedCaptureOptions given) : options(std::mov
     state.disk = options.disks[slot];
     CHECK_GT(state.disk.size_bytes, 0u);
     CHECK_EQ(state.disk.size_bytes % kSectorBytes, 0u);
+    CHECK_LE(state.disk.content.size(), state.disk.size_bytes);
+    state.bytes = std::move(state.disk.content);
     state.bytes.resize(state.disk.size_bytes);
     TrackedDisk disk;
     disk.slot = static_cast<std::uint16_t>(slot);
@@ -483,6 +485,18 @@ void SimulatedCapture::set_ring_bytes(std::uint64_t bytes) {
 void SimulatedCapture::fail_settle_next(std::uint32_t count) {
   std::lock_guard lock(state_->mutex);
   state_->fail_settle_next = count;
+}
+Losses SimulatedCapture::losses() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->losses_now();
+}
+std::uint64_t SimulatedCapture::head() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->head;
+}
+Uuid SimulatedCapture::capture_id() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->capture_id;
 }
 std::uint64_t SimulatedCapture::captured_writes() const {
   std::lock_guard lock(state_->mutex);

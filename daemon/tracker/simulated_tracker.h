@@ -26,6 +26,7 @@ struct SimulatedDisk {
   std::string path = "/dev/simulated";
   std::uint64_t size_bytes = 0;  // a multiple of 512
   std::uint32_t logical_block_bytes = 512;
+  std::vector<std::byte> content = {};  // when capture begins; shorter than the disk = zeros behind it
 };
 
 struct SimulatedCaptureOptions {
@@ -83,6 +84,10 @@ class SimulatedCapture {
   void fail_settle_next(std::uint32_t count);    // set_copy_mode(true) answers false that many times
 
   std::uint64_t captured_writes() const;
+  // As the Tracker says them, also while no agent lives.
+  Losses losses() const;
+  std::uint64_t head() const;
+  Uuid capture_id() const;
 
   struct State;  // of simulated_tracker.cc
 
