@@ -62,6 +62,8 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status)
   json["ring_bytes"] = status.ring_bytes;
   json["raw_bytes_per_second"] = status.raw_bytes_per_second;
   json["wire_bytes_per_second"] = status.wire_bytes_per_second;
+  json["host_bytes_per_second"] = or_null(status.host_bytes_per_second);
+  json["overload"] = overload_text(status);
   json["raw_bytes_sent"] = status.raw_bytes_sent;
   json["wire_bytes_sent"] = status.wire_bytes_sent;
   json["losses"] = losses_json(status.losses);

@@ -177,6 +177,8 @@ void Replicator::on_link_up(const LinkUp& up) {
   }
   sent_seq_ = up.position.seq;
   acknowledged_seq_ = up.position.seq;
+  rate_.clear();
+  copy_credit_bytes_ = 0;
   note_phase(PhaseEventKind::kLinkUp);
   flush_ = true;
 }

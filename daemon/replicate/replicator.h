@@ -5,9 +5,12 @@
 //
 // One step:  link events -> disk sizes -> captured events -> copies -> HEAL -> marks -> close the batch
 //
-// Captured events always go before copies. Nothing is given to the link while more than the window waits in it; events
-// then stay in the ring, which overflows into the dirty map by itself. Ring space is released, and granules are
-// finished, by acknowledgements only.
+// Captured events go before copies, but not always: while copies are under way they have a share of the payload that is
+// guaranteed (copy_share_percent), or a host that writes faster than the link takes would never be copied. What the ring
+// cannot hold because of it overflows into the dirty map and is copied again. A chunk can only be emitted when the
+// stream has reached the ring's head as of its read (copier.h), so with a full ring the share is also bounded by copy
+// buffers : ring. Nothing is given to the link while more than the window waits in it; events then stay in the ring.
+// Ring space is released, and granules are finished, by acknowledgements only.
 //
 // Honest points (I2, I6): a batch is sent only if, after its last event was captured, no run of the first capture
 // program was known to be skipped. Otherwise the whole batch is taken back and a new generation begins.
@@ -47,7 +50,8 @@ struct ReplicatorOptions {
   StreamWriterOptions stream;                     // server and epoch are taken from above
   CopierOptions copier;
   std::uint64_t link_window_bytes = 64u << 20;    // payload that may wait in the link
-  std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies to be added
+  std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies beyond their share to be added
+  std::uint32_t copy_share_percent = 25;          // of the payload, for copies that are ready; 0 to 99
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
 };
@@ -121,6 +125,8 @@ class Replicator {
     std::uint64_t at_ns = 0;
     std::uint64_t raw_bytes = 0;
     std::uint64_t wire_bytes = 0;
+    std::uint64_t ring_full_losses = 0;
+    std::optional<std::uint64_t> written_bytes;  // by the host to all disks
   };
 
   // --- replicator.cc: sessions and time ---
@@ -148,6 +154,8 @@ class Replicator {
   // False, here and below: the stream had to start anew in between.
   bool account_when_drained();
   bool insert_gap(GapReason reason);
+  void earn_copy_credit(const CaptureEvent& event);
+  bool copy_owed() const;
   void run_copies();
   bool emit(const CopyChunk& chunk);
   void try_heal();
@@ -158,6 +166,8 @@ class Replicator {
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
   void refresh_progress();
+  RateSample sample_rates();
+  void show_rates(ReplicationStatus& status);
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
@@ -191,6 +201,7 @@ class Replicator {
   bool flush_ = false;                  // close the open batch in this step
   bool window_open_ = true;
   bool copy_window_open_ = true;
+  std::uint64_t copy_credit_bytes_ = 0;  // payload that copies may add before further events
   bool stopping_ = false;
   std::uint64_t stop_position_ = 0;
   Seq stop_seq_ = 0;                    // last one for what was captured before the stop; 0 = not reached yet

@@ -104,6 +104,40 @@ std::optional<ReplicatorEvent> Replicator::take_event() {
   return event;
 }
 
+Replicator::RateSample Replicator::sample_rates() {
+  const LinkStatistics link = link_.statistics();
+  RateSample sample{now_ns_, link.raw_bytes_sent, link.wire_bytes_sent, tracker_.losses().ring_full, 0};
+  for (const TrackedDisk& disk : tracker_.disks()) {
+    const auto written = reader_.written_bytes(disk.slot);
+    if (written && sample.written_bytes) *sample.written_bytes += *written;
+    if (!written) sample.written_bytes.reset();
+  }
+  return sample;
+}
+
+void Replicator::show_rates(ReplicationStatus& status) {
+  const RateSample now = sample_rates();
+  status.raw_bytes_sent = now.raw_bytes;
+  status.wire_bytes_sent = now.wire_bytes;
+  if (rate_.empty() || now_ns_ - rate_.back().at_ns >= kRateSampleNs) {
+    rate_.push_back(now);
+    if (rate_.size() > kRateSamplesMax) rate_.pop_front();
+  }
+  const RateSample& first = rate_.front();
+  if (now_ns_ <= first.at_ns) return;
+  const double seconds = static_cast<double>(now_ns_ - first.at_ns) / 1e9;
+  const auto per_second = [seconds](std::uint64_t bytes) {
+    return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
+  };
+  status.raw_bytes_per_second = per_second(now.raw_bytes - first.raw_bytes);
+  status.wire_bytes_per_second = per_second(now.wire_bytes - first.wire_bytes);
+  if (first.written_bytes && now.written_bytes && *now.written_bytes >= *first.written_bytes) {
+    status.host_bytes_per_second = per_second(*now.written_bytes - *first.written_bytes);
+  }
+  // Samples are of this session only (on_link_up): what overflowed in an outage does not count.
+  status.overloaded = session_ && now.ring_full_losses > first.ring_full_losses;
+}
+
 ReplicationStatus Replicator::status() {
   now_ns_ = clock_.boot_ns();
   rpo_.advance(now_ns_, oldest_event_ns());
@@ -134,23 +168,7 @@ ReplicationStatus Replicator::status() {
   const bool all_acknowledged = session_ && writer_.empty() && acknowledgement_.pending_batches() == 0;
   status.backlog_bytes = tracker_.head() - (all_acknowledged ? tracker_.cursor() : tracker_.tail());
   status.ring_bytes = tracker_.ring_bytes();
-  const LinkStatistics link = link_.statistics();
-  status.raw_bytes_sent = link.raw_bytes_sent;
-  status.wire_bytes_sent = link.wire_bytes_sent;
-  if (rate_.empty() || now_ns_ - rate_.back().at_ns >= kRateSampleNs) {
-    rate_.push_back({now_ns_, link.raw_bytes_sent, link.wire_bytes_sent});
-    if (rate_.size() > kRateSamplesMax) rate_.pop_front();
-  }
-  const RateSample& first = rate_.front();
-  if (now_ns_ > first.at_ns) {
-    const double seconds = static_cast<double>(now_ns_ - first.at_ns) / 1e9;
-    const auto per_second = [seconds](std::uint64_t bytes) {
-      return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
-    };
-    status.raw_bytes_per_second = per_second(link.raw_bytes_sent - first.raw_bytes);
-    status.wire_bytes_per_second = per_second(link.wire_bytes_sent - first.wire_bytes);
-  }
-
+  show_rates(status);
   status.losses = tracker_.losses();
   status.gap_open = gap_.is_open();
   status.gap_reason = gap_.reason();

@@ -11,6 +11,8 @@ namespace {
 // What one step takes from the ring at most, beside events_per_step_max.
 constexpr std::uint64_t kEventBytesPerStepMax = 16u << 20;
 constexpr std::uint32_t kChunksPerStepMax = 64;
+// What an event costs beside its payload, for the copies' share: a flood of flushes must not starve them either.
+constexpr std::uint64_t kEventCostBytes = 64;
 // How often a still moment of the loss figures is looked for.
 constexpr int kStillAttemptsMax = 1000;
 
@@ -93,6 +95,7 @@ bool Replicator::pump_events() {
   std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < options_.events_per_step_max && bytes < kEventBytesPerStepMax; ++i) {
     if (!window_open_) return false;
+    if (copy_owed()) return true;
     const std::uint64_t before = tracker_.cursor();
     const auto event = tracker_.next();
     if (!event) {
@@ -112,6 +115,7 @@ bool Replicator::pump_events() {
       return false;
     }
     if (!add_captured(*event)) return true;
+    earn_copy_credit(*event);
     bytes += event->length_bytes;
   }
   return true;
@@ -187,11 +191,28 @@ void Replicator::run_copies() {
     acknowledgement_.copy_superseded(range);
   });
   if (!status.ok()) last_error_ = status.error().message();
-  for (std::uint32_t i = 0; i < kChunksPerStepMax && copy_window_open_; ++i) {
+  for (std::uint32_t i = 0; i < kChunksPerStepMax && (copy_window_open_ || (window_open_ && copy_owed())); ++i) {
     const auto chunk = copier_.take_ready(tracker_.cursor());
     if (!chunk) return;
     if (!emit(*chunk)) return;
+    for (const CopyFragment& fragment : chunk->fragments) {
+      copy_credit_bytes_ -= std::min<std::uint64_t>(copy_credit_bytes_, fragment.data.size() + kEventCostBytes);
+    }
   }
+}
+
+// Credit that found no copy ready is kept up to a bound only, so that a later burst of copies cannot hold events up.
+void Replicator::earn_copy_credit(const CaptureEvent& event) {
+  if (!copier_.active()) return;
+  const std::uint64_t share = std::min(options_.copy_share_percent, 99u);
+  copy_credit_bytes_ += (event.data.size() + kEventCostBytes) * share / (100 - share);
+  copy_credit_bytes_ =
+      std::min(copy_credit_bytes_, std::max(options_.copy_window_bytes, options_.copier.chunk_bytes_max));
+}
+
+bool Replicator::copy_owed() const {
+  return copier_.active() && copy_credit_bytes_ >= options_.copier.chunk_bytes_max &&
+         copier_.has_ready(tracker_.cursor());
 }
 
 bool Replicator::emit(const CopyChunk& chunk) {

@@ -5,6 +5,15 @@
 
 namespace understudy {
 
+std::string overload_text(const ReplicationStatus& status) {
+  if (!status.overloaded) return "";
+  std::string text = "write load ";
+  if (status.host_bytes_per_second) text += format_bytes(*status.host_bytes_per_second) + "/s ";
+  text += "exceeds link " + format_bytes(status.raw_bytes_per_second) + "/s";
+  if (status.gap_open) text += ": the copy ends when the load falls";
+  return text;
+}
+
 std::string status_line(const ReplicationStatus& status) {
   std::string line(phase_name(status.phase));
   if (status.phase == Phase::kError && !status.errors.empty()) return line + ": " + status.errors.front();
@@ -18,6 +27,7 @@ std::string status_line(const ReplicationStatus& status) {
     line += ", rpo " + std::to_string(hundredths / 100) + "." + (fraction.size() == 1 ? "0" : "") + fraction + " s";
   }
   line += ", backlog " + format_bytes(status.backlog_bytes);
+  if (status.overloaded) line += ", " + overload_text(status);
   if (!status.notice.empty()) line += ", " + status.notice;
   return line;
 }

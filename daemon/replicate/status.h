@@ -38,6 +38,11 @@ struct ReplicationStatus {
   std::uint64_t ring_bytes = 0;
   std::uint64_t raw_bytes_per_second = 0;   // payload sent, over the last seconds
   std::uint64_t wire_bytes_per_second = 0;  // the same as bytes on the wire
+  // Written by the host to the protected disks, over the last seconds. Absent where the disks do not count it.
+  std::optional<std::uint64_t> host_bytes_per_second;
+  // The ring overflowed in the last seconds although the receiver was there: the host writes faster than the link
+  // takes. Only what is written over and over is collapsed by it; else a copy under way ends when the load falls.
+  bool overloaded = false;
   std::uint64_t raw_bytes_sent = 0;   // since the agent's start
   std::uint64_t wire_bytes_sent = 0;
 
@@ -53,6 +58,8 @@ struct ReplicationStatus {
   Seq acknowledged_seq = 0;
 };
 
+// "write load 12 MiB/s exceeds link 4 MiB/s: ..."; empty when it does not.
+std::string overload_text(const ReplicationStatus& status);
 // One plain line: "realtime: 2 disks, rpo 0.12 s, backlog 1.2 MiB".
 std::string status_line(const ReplicationStatus& status);
 

@@ -98,6 +98,7 @@ std::string agent_text(const Json& status) {
   table.row("behind", recovery_point_row(status));
   table.row("receiver", link_row(status));
   table.row("notice", text(status, "notice"));
+  table.row("overload", text(status, "overload"));
   const std::uint64_t ring = number(status, "ring_bytes");
   table.row("backlog",
             format_bytes(number(status, "backlog_bytes")) + (ring == 0 ? "" : " of a ring of " + format_bytes(ring)));
