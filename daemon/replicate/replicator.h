@@ -29,6 +29,7 @@
 #include "daemon/replicate/copier.h"
 #include "daemon/replicate/disk_reader.h"
 #include "daemon/replicate/gap_tracker.h"
+#include "daemon/replicate/left_out.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
 #include "daemon/replicate/rpo_meter.h"
@@ -50,6 +51,7 @@ struct ReplicatorOptions {
   std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies to be added
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
+  std::uint64_t survey_wait_ns = 0;               // how long a full copy waits for leave_out(); 0 = it is not asked for
 };
 
 // Something an operator should read once. The caller logs it.
@@ -98,6 +100,12 @@ class Replicator {
   void request_stop();
   // After request_stop(): nothing that was captured before it waits for an acknowledgement, or no session is left.
   bool stop_complete() const;
+
+  // A full copy began: the number of a survey of the disks, to be made from scratch now and answered by leave_out().
+  std::optional<std::uint64_t> take_survey_request() { return left_out_.take_request(); }
+  // Granules that the survey `request` found to be free (daemon/source): they are not copied, unless writes were lost
+  // since it was asked for.
+  void leave_out(std::uint64_t request, std::vector<GranuleRange> free) { left_out_.offer(request, std::move(free)); }
 
   void set_copy_limits(std::uint32_t chunks_max) { copier_.set_chunks_max(chunks_max); }
 
@@ -149,6 +157,7 @@ class Replicator {
   bool account_when_drained();
   bool insert_gap(GapReason reason);
   void run_copies();
+  void begin_copy();
   bool emit(const CopyChunk& chunk);
   void try_heal();
   bool send_batch();
@@ -158,6 +167,7 @@ class Replicator {
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
   void refresh_progress();
+  std::optional<std::uint64_t> copy_left_ns(const ReplicationStatus& status) const;
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
@@ -176,6 +186,7 @@ class Replicator {
   GapTracker gap_;
   StreamWriter writer_;
   Copier copier_;
+  LeftOut left_out_;
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;
