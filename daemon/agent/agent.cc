@@ -13,6 +13,7 @@
 #include "daemon/base/boot_id.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/exit_code.h"
+#include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
@@ -109,7 +110,15 @@ Status Agent::start() {
   parts.link = std::move(link_);
   parts.on_event = [server = config_.server](const ReplicatorEvent& event) { log_replicator_event(event, server); };
   parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
+  survey_ = std::make_unique<SourceSurvey>(facts_.disks, config_.existing_data_only, config_.leave_out_swap);
+  if (config_.existing_data_only) parts.options.survey_wait_ns = kSurveyWaitNsMax;
+  parts.on_survey_wanted = [this](std::uint64_t request) { survey_->ask(request); };
   ASSIGN_OR_RETURN(replication_, ReplicationThread::start(std::move(parts)));
+  RETURN_IF_ERROR(survey_->start([this](std::uint64_t request, std::vector<GranuleRange> free) {
+    replication_->post([request, free = std::move(free)](Replicator& replicator) mutable {
+      replicator.leave_out(request, std::move(free));
+    });
+  }));
   add_commands();
   control_->start();
   return ok_status();
@@ -161,7 +170,7 @@ Status Agent::start_link(const AgentIdentity& identity, const std::vector<DiskGe
 
 void Agent::add_commands() {
   control_->handle("status", [this](const Json&) -> Result<Json> {
-    return agent_status_json(facts_, replication_->status());
+    return agent_status_json(facts_, replication_->status(), survey_->findings());
   });
   control_->handle("mark", [this](const Json& request) { return mark(request); });
   control_->handle("stop", [this](const Json&) -> Result<Json> {
@@ -263,6 +272,7 @@ int Agent::finish() {
   (void)notifier_.stopping("sending what is captured");
   control_->stop();
   const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
+  survey_->stop();
   if (detach_) {
     if (Status status = replication_->detach(); !status.ok()) return fail(status.error());
     log_message(LogLevel::kInfo, kMessageCaptureDetached,

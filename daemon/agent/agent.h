@@ -10,6 +10,7 @@
 #include "daemon/agent/agent_config.h"
 #include "daemon/agent/agent_state.h"
 #include "daemon/agent/replication_thread.h"
+#include "daemon/agent/source_survey.h"
 #include "daemon/agent/status_json.h"
 #include "daemon/base/event_loop.h"
 #include "daemon/base/notify.h"
@@ -50,6 +51,7 @@ class Agent {
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<TlsLink> link_;            // until the replication thread takes it
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
+  std::unique_ptr<SourceSurvey> survey_;     // asked by the replication thread, so it outlives it
   std::unique_ptr<ReplicationThread> replication_;
   AgentFacts facts_;
   bool detach_ = false;

@@ -55,6 +55,11 @@ void read_capture_and_copy(ConfigMap root, AgentConfig& config) {
   config.buffer_bytes = static_cast<std::uint32_t>(copy.bytes("buffer_bytes", config.buffer_bytes, kBufferBytes));
   require_power_of_two(copy, "buffer_bytes", config.buffer_bytes);
   config.buffers = static_cast<std::uint32_t>(copy.integer("buffers", config.buffers, kBuffers));
+  config.existing_data_only = copy.boolean("existing_data_only", config.existing_data_only);
+  config.leave_out_swap = copy.boolean("leave_out_swap", config.leave_out_swap);
+  if (config.leave_out_swap && !config.existing_data_only) {
+    copy.mistake("leave_out_swap", "needs existing_data_only: true; without, everything is copied");
+  }
   if (config.buffer_bytes < config.granule_bytes) {
     copy.mistake("buffer_bytes", "a buffer of " + format_bytes_exact(config.buffer_bytes) +
                                      " cannot hold a granule of " + format_bytes_exact(config.granule_bytes) +
@@ -127,6 +132,8 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
   compare(running.engine == wanted.engine, "copy.engine");
   compare(running.buffer_bytes == wanted.buffer_bytes, "copy.buffer_bytes");
   compare(wanted.buffers <= running.buffers, "copy.buffers");
+  compare(running.existing_data_only == wanted.existing_data_only && running.leave_out_swap == wanted.leave_out_swap,
+          "copy.existing_data_only or copy.leave_out_swap");
   compare(running.state_directory == wanted.state_directory, "state_directory");
   compare(running.control_socket == wanted.control_socket, "control_socket");
   compare(running.bpffs == wanted.bpffs, "bpffs");

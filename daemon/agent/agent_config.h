@@ -27,6 +27,8 @@ struct AgentConfig {
   ReadEngineChoice engine = ReadEngineChoice::kAuto;
   std::uint32_t buffer_bytes = 1u << 20;
   std::uint32_t buffers = 16;
+  bool existing_data_only = true;   // a full copy leaves out free space
+  bool leave_out_swap = false;
   Compression compression;
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";

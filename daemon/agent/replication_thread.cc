@@ -82,6 +82,9 @@ void ReplicationThread::run() {
     const std::uint64_t now_ns = system_clock().boot_ns();
     last_step_ns_.store(now_ns, std::memory_order_relaxed);
     while (auto event = replicator_->take_event()) parts_.on_event(*event);
+    if (const auto request = replicator_->take_survey_request(); request && parts_.on_survey_wanted) {
+      parts_.on_survey_wanted(*request);
+    }
     if (status_at_ns == 0 || now_ns - status_at_ns >= kStatusIntervalNs) {
       status_at_ns = now_ns;
       const ReplicationStatus status = replicator_->status();

@@ -27,6 +27,8 @@ class ReplicationThread {
     // On the thread: what should be logged; and, about once a second, how things stand.
     std::function<void(const ReplicatorEvent&)> on_event;
     std::function<void(const ReplicationStatus&)> on_status;
+    // A survey of the disks is wanted, to be answered by Replicator::leave_out(). May be empty.
+    std::function<void(std::uint64_t request)> on_survey_wanted;
   };
 
   static Result<std::unique_ptr<ReplicationThread>> start(Parts parts);

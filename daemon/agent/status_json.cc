@@ -32,9 +32,21 @@ Json disks_json(const std::vector<TrackedDisk>& disks) {
   return json;
 }
 
+Json findings_json(const std::vector<Finding>& findings) {
+  Json json = Json::array();
+  for (const Finding& finding : findings) {
+    Json item = Json::object();
+    item["code"] = finding.code;
+    item["text"] = finding.text;
+    item["advice"] = finding.advice;
+    json.push_back(std::move(item));
+  }
+  return json;
+}
+
 }  // namespace
 
-Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status) {
+Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status, const std::vector<Finding>& findings) {
   Json json = Json::object();
   json["program"] = "understudy-agent";
   json["software"] = facts.software;
@@ -54,6 +66,8 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status)
   json["last_error"] = status.last_error;
   json["copy_done_bytes"] = status.copy_done_bytes;
   json["copy_total_bytes"] = status.copy_total_bytes;
+  json["copy_left_out_bytes"] = status.copy_left_out_bytes;
+  json["copy_left_ns"] = or_null(status.copy_left_ns);
   json["unreadable_bytes"] = status.unreadable_bytes;
   json["rpo_now_ns"] = or_null(status.rpo_now_ns);
   json["rpo_p50_ns"] = or_null(status.rpo_p50_ns);
@@ -70,6 +84,7 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status)
   json["gap_open"] = status.gap_open;
   json["gap_reason"] = status.gap_open ? Json(gap_reason_name(status.gap_reason)) : Json();
   json["gap_since_time_ns"] = status.gap_open ? Json(status.gap_since_wall_ns) : Json();
+  json["findings"] = findings_json(findings);
   json["capture_id"] = status.capture_id.to_string();
   json["epoch"] = status.epoch;
   json["generation"] = status.generation;

@@ -78,6 +78,13 @@ inline constexpr std::size_t kNameBytesMax = 255;
 // No extent and no disk ends behind this: 8 EiB less one sector would overflow off_t, 1 EiB is beyond any real disk.
 inline constexpr std::uint64_t kDiskBytesMax = 1ull << 60;
 
+// --- source (what stands on a disk) ---
+// Block groups of an ext file system whose bitmaps are read: 128 TiB of 4 KiB blocks; a larger one is copied whole.
+inline constexpr std::uint64_t kExtGroupsMax = 1u << 20;
+// How long a full copy waits to be told what is free; after that it begins with everything, and leaves out the rest of
+// what is free when it is told.
+inline constexpr std::uint64_t kSurveyWaitNsMax = 60'000'000'000;
+
 // --- store ---
 // Segment files a reader keeps open; the least recently used one is closed for a new one.
 inline constexpr std::size_t kOpenSegmentsMax = 64;

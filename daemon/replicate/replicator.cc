@@ -34,7 +34,8 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
       link_(link),
       clock_(clock),
       writer_(stream_options(options), clock),
-      copier_(tracker, reader, options.copier) {
+      copier_(tracker, reader, options.copier),
+      left_out_(tracker, options.survey_wait_ns) {
   CHECK_EQ(options_.disks.size(), tracker_.disks().size());
   std::sort(options_.disks.begin(), options_.disks.end(),
             [](const DiskGeometry& a, const DiskGeometry& b) { return a.disk < b.disk; });
@@ -82,6 +83,7 @@ StepResult Replicator::next_step(bool again) {
   no_later_than(std::max(now_ns_, sizes_checked_ns_ + options_.size_check_ns));
   for (const PendingMark& mark : marks_) no_later_than(mark.deadline_ns);
   if (const auto at = copier_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
+  if (const auto at = left_out_.wake_at_ns(now_ns_); at && streaming()) no_later_than(*at);
   if (copier_.active() && copier_.chunks_in_use() > 0) no_later_than(now_ns_ + kBusyNs);
   if (session_ && !writer_.empty()) {
     // A batch is open: let it fill until it is due, without a wake-up for each event.
@@ -193,6 +195,7 @@ void Replicator::on_link_down(const Error& error) {
   // Events stay in the ring, granules stay claimed until the next session says what arrived.
   writer_.drop_open_batch();
   copier_.abort();
+  left_out_.reset();
   notice_.clear();
   unsent_event_ns_ = 0;
   if (Status status = tracker_.seek(tracker_.tail()); !status.ok()) {

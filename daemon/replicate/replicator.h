@@ -32,6 +32,7 @@
 #include "daemon/replicate/copier.h"
 #include "daemon/replicate/disk_reader.h"
 #include "daemon/replicate/gap_tracker.h"
+#include "daemon/replicate/left_out.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
 #include "daemon/replicate/rpo_meter.h"
@@ -54,6 +55,7 @@ struct ReplicatorOptions {
   std::uint32_t copy_share_percent = 25;          // of the payload, for copies that are ready; 0 to 99
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
+  std::uint64_t survey_wait_ns = 0;               // how long a full copy waits for leave_out(); 0 = it is not asked for
 };
 
 // Something an operator should read once. The caller logs it.
@@ -102,6 +104,12 @@ class Replicator {
   void request_stop();
   // After request_stop(): nothing that was captured before it waits for an acknowledgement, or no session is left.
   bool stop_complete() const;
+
+  // A full copy began: the number of a survey of the disks, to be made from scratch now and answered by leave_out().
+  std::optional<std::uint64_t> take_survey_request() { return left_out_.take_request(); }
+  // Granules that the survey `request` found to be free (daemon/source): they are not copied, unless writes were lost
+  // since it was asked for.
+  void leave_out(std::uint64_t request, std::vector<GranuleRange> free) { left_out_.offer(request, std::move(free)); }
 
   void set_copy_limits(std::uint32_t chunks_max) { copier_.set_chunks_max(chunks_max); }
 
@@ -157,6 +165,7 @@ class Replicator {
   void earn_copy_credit(const CaptureEvent& event);
   bool copy_owed() const;
   void run_copies();
+  void begin_copy();
   bool emit(const CopyChunk& chunk);
   void try_heal();
   bool send_batch();
@@ -168,6 +177,7 @@ class Replicator {
   void refresh_progress();
   RateSample sample_rates();
   void show_rates(ReplicationStatus& status);
+  std::optional<std::uint64_t> copy_left_ns(const ReplicationStatus& status) const;
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
@@ -186,6 +196,7 @@ class Replicator {
   GapTracker gap_;
   StreamWriter writer_;
   Copier copier_;
+  LeftOut left_out_;
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;

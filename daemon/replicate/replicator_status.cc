@@ -31,6 +31,7 @@ void Replicator::begin_progress() {
   if (scope() == CopyScope::kAll) {
     copy_total_bytes_ = 0;
     for (const TrackedDisk& disk : tracker_.disks()) copy_total_bytes_ += disk.size_bytes;
+    copy_total_bytes_ -= std::min(copy_total_bytes_, left_out_.bytes());
   }
   tell(ReplicatorEvent::Kind::kCopyStarted, ReplicatorEvent::Severity::kInfo,
        (scope() == CopyScope::kAll ? "full copy: " : "resync: ") + format_bytes(copy_remaining_bytes_) + " of " +
@@ -46,6 +47,13 @@ void Replicator::refresh_progress() {
     copy_remaining_bytes_ += std::min(bytes, disk.size_bytes);
   }
   copy_total_bytes_ = std::max(copy_total_bytes_, copy_remaining_bytes_);
+}
+
+// By the pace since the copy began.
+std::optional<std::uint64_t> Replicator::copy_left_ns(const ReplicationStatus& status) const {
+  if (!copier_.active() || status.copy_done_bytes == 0 || now_ns_ <= copy_began_ns_) return std::nullopt;
+  const double pace = static_cast<double>(now_ns_ - copy_began_ns_) / static_cast<double>(status.copy_done_bytes);
+  return static_cast<std::uint64_t>(pace * static_cast<double>(status.copy_total_bytes - status.copy_done_bytes));
 }
 
 std::uint64_t Replicator::oldest_event_ns() const {
@@ -154,6 +162,8 @@ ReplicationStatus Replicator::status() {
   if (copier_.active()) refresh_progress();
   status.copy_total_bytes = copy_total_bytes_;
   status.copy_done_bytes = copy_total_bytes_ - std::min(copy_total_bytes_, copy_remaining_bytes_);
+  status.copy_left_out_bytes = left_out_.bytes();
+  status.copy_left_ns = copy_left_ns(status);
   status.unreadable_bytes = copier_.unreadable_bytes();
 
   const std::uint64_t oldest_ns = oldest_event_ns();

@@ -37,14 +37,14 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
     gap_.open(GapReason::kNewCapture, gap_.accounted_losses());
     insert_gap(GapReason::kNewCapture);
   } else if (gap_.is_open()) {
-    begin_progress();
-    copier_.begin();
+    begin_copy();
   }
 }
 
 Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
                                      std::uint64_t last_time_ns, bool send_geometry) {
   copier_.abort();
+  left_out_.start_anew();
   // Events captured so far are skipped: all disks are read anyway, and in the first full copy an old event must not
   // win over a newer base. Losses are read on both sides of head() so that none hides between the two.
   Losses losses = tracker_.losses();
@@ -179,14 +179,27 @@ bool Replicator::insert_gap(GapReason reason) {
              std::to_string(losses.too_long) + ", untracked " + std::to_string(losses.untracked) +
              "); what they changed is copied");
   }
-  begin_progress();
+  begin_copy();
   note_phase(PhaseEventKind::kGapOpened);
-  copier_.begin();
   return true;
 }
 
+void Replicator::begin_copy() {
+  begin_progress();
+  copier_.begin();
+  left_out_.reset();
+  if (scope() == CopyScope::kAll) left_out_.begin(now_ns_);
+}
+
 void Replicator::run_copies() {
-  const bool may_claim = gap_.is_open() && !stopping_;
+  const std::uint64_t left_out_bytes =
+      left_out_.work(now_ns_, copier_.chunks_in_use() == 0,
+                     [this](const GranuleRange& range) { acknowledgement_.copy_superseded(range); });
+  if (left_out_bytes > 0) {
+    copy_total_bytes_ -= std::min(copy_total_bytes_, left_out_bytes);
+    progress_at_ns_ = 0;
+  }
+  const bool may_claim = gap_.is_open() && !stopping_ && !left_out_.holds_copy(now_ns_);
   const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
     acknowledgement_.copy_superseded(range);
   });
@@ -237,7 +250,7 @@ bool Replicator::emit(const CopyChunk& chunk) {
 // not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
 // submitted after all the reads, and moves the loss count before any later event.
 void Replicator::try_heal() {
-  if (!gap_.is_open() || stopping_ || !copier_.pass_found_nothing()) return;
+  if (!gap_.is_open() || stopping_ || left_out_.holds_heal() || !copier_.pass_found_nothing()) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
   const auto clean = copier_.verify_clean(now_ns_);
   if (!clean.ok()) {
@@ -248,6 +261,7 @@ void Replicator::try_heal() {
   heal_seq_ = writer_.add_heal();
   gap_.heal();
   copier_.abort();
+  left_out_.reset();
   flush_ = true;
 }
 

@@ -24,9 +24,12 @@ struct ReplicationStatus {
   std::vector<std::string> errors;    // conditions that hold now; empty unless phase is error
   std::string last_error;             // the newest error, also one that is over
 
-  // Full copy or resync: bytes that are durable at the receiver, of those that have to be. Equal when there is none.
+  // Full copy or resync: bytes that are durable at the receiver, of those that have to be, which is without free space
+  // once that is known. Equal when there is none.
   std::uint64_t copy_done_bytes = 0;
   std::uint64_t copy_total_bytes = 0;
+  std::uint64_t copy_left_out_bytes = 0;      // free space, not part of the total
+  std::optional<std::uint64_t> copy_left_ns;  // how long the copy will still take; absent = not known, or none
   std::uint64_t unreadable_bytes = 0;
 
   // Age of the oldest write that is not part of a recoverable point yet; 0 = none. Absent before the first copy ended.

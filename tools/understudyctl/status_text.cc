@@ -47,7 +47,11 @@ std::string copy_row(const Json& status) {
   const std::uint64_t total = number(status, "copy_total_bytes");
   const std::uint64_t done = number(status, "copy_done_bytes");
   if (total == 0 || done >= total) return "";
-  return progress_bar(done, total) + "  " + format_bytes(done) + " of " + format_bytes(total);
+  std::string row = progress_bar(done, total) + "  " + format_bytes(done) + " of " + format_bytes(total);
+  if (!status.at("copy_left_ns").is_null()) {
+    row += ", about " + format_duration_ns(number(status, "copy_left_ns")) + " left";
+  }
+  return row;
 }
 
 std::string losses_row(const Json& losses) {
@@ -95,6 +99,9 @@ std::string agent_text(const Json& status) {
   table.row("disks", disks_row(status, "path"));
   for (const Json& error : status.at("errors").items()) table.row("error", error.as_string(""));
   table.row("copy", copy_row(status));
+  if (const std::uint64_t bytes = number(status, "copy_left_out_bytes"); bytes != 0) {
+    table.row("left out", format_bytes(bytes) + " of free space");
+  }
   table.row("behind", recovery_point_row(status));
   table.row("receiver", link_row(status));
   table.row("notice", text(status, "notice"));
@@ -114,6 +121,10 @@ std::string agent_text(const Json& status) {
                           std::to_string(number(status, "epoch")) + ", generation " +
                           std::to_string(number(status, "generation")));
   if (status.at("errors").items().empty()) table.row("last error", text(status, "last_error"));
+  for (const Json& finding : status.at("findings").items()) {
+    const std::string advice = text(finding, "advice");
+    table.row("finding", text(finding, "text") + (advice.empty() ? "" : "; " + advice));
+  }
   return table.take();
 }
 

@@ -44,12 +44,14 @@ TEST_CASE("agent config: required keys and defaults") {
   CHECK(config->state_directory == "/var/lib/understudy/agent");
   CHECK(config->control_socket == "/run/understudy/agent.sock");
   CHECK(config->stop_timeout_ns == 5'000'000'000);
+  CHECK(config->existing_data_only);
+  CHECK_FALSE(config->leave_out_swap);
 }
 
 TEST_CASE("agent config: everything can be said") {
   const auto config = parse_agent_config(kGood + R"(
 capture: {ring_bytes: 64MiB, granule_bytes: 128KiB}
-copy: {engine: threads, buffer_bytes: 512KiB, buffers: 4}
+copy: {engine: threads, buffer_bytes: 512KiB, buffers: 4, existing_data_only: true, leave_out_swap: true}
 wire: {compression: lz4, level: 3}
 state_directory: /srv/state
 control_socket: /run/a.sock

@@ -49,6 +49,18 @@ TEST_CASE("an agent in its first copy shows progress and no recovery point") {
   CHECK(text.find("  receiver     not connected\n") != std::string::npos);
 }
 
+TEST_CASE("a copy of existing data says what it leaves out, how long it takes, and what was found on the disks") {
+  const std::string text = shown(R"({"phase":"full-copy","copy_done_bytes":1073741824,"copy_total_bytes":4294967296,
+                                     "copy_left_out_bytes":8589934592,"copy_left_ns":90000000000,
+                                     "findings":[{"code":"low-free-space","text":"'/dev/vda1' is full",
+                                                  "advice":"keep 15 % free"},
+                                                 {"code":"not-left-out","text":"'/dev/vda2' is dirty","advice":""}]})");
+  CHECK(text.find("25.0 %  1 GiB of 4 GiB, about 1 min 30 s left\n") != std::string::npos);
+  CHECK(text.find("  left out     8 GiB of free space\n") != std::string::npos);
+  CHECK(text.find("  finding      '/dev/vda1' is full; keep 15 % free\n  finding      '/dev/vda2' is dirty\n") !=
+        std::string::npos);
+}
+
 TEST_CASE("errors that hold now are shown, each on its line, and cannot steer the terminal") {
   const std::string text = shown(R"({"phase":"error","errors":["disk '/dev/vdb' is gone","a\u001b[2J"]})");
   CHECK(text.find("  error        disk '/dev/vdb' is gone\n  error        a\\x1b[2J\n") != std::string::npos);
