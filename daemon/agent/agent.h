@@ -8,6 +8,7 @@
 #include <string>
 
 #include "daemon/agent/agent_config.h"
+#include "daemon/agent/agent_marks.h"
 #include "daemon/agent/agent_state.h"
 #include "daemon/agent/replication_thread.h"
 #include "daemon/agent/status_json.h"
@@ -32,7 +33,6 @@ class Agent {
   Result<std::unique_ptr<Tracker>> open_tracker(const AgentIdentity& identity);
   Status start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks);
   void add_commands();
-  Result<Json> mark(const Json& request);
   void take_signals();
   void reload();
   void watchdog();
@@ -51,6 +51,7 @@ class Agent {
   std::unique_ptr<TlsLink> link_;            // until the replication thread takes it
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
   std::unique_ptr<ReplicationThread> replication_;
+  std::unique_ptr<MarkService> marks_;       // uses the replication thread
   AgentFacts facts_;
   bool detach_ = false;
   std::string told_status_;                  // replication thread only
