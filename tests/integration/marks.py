@@ -7,18 +7,16 @@ systems are frozen (SIGKILL, SIGSTOP), the writers go on at the deadline."""
 import contextlib
 import json
 import os
-import random
 import signal
-import time
 from pathlib import Path
 
 import devices
 import harness
 from daemons import AGENT, CONTROL, MIB
-from harness import Failure, check, program, wall_ns
+from harness import check, program, wall_ns
 from scenario import Protected
 from workloads import SqliteLoad
-from writers import Progress
+from writers import Progress, meet_a_freeze
 
 DEADLINE_S = 3
 
@@ -118,23 +116,9 @@ def outcome(protected, label):
 
 
 def stop_while_frozen(case, protected, name, writers):
-    """Stops the agent while file systems are frozen for a mark; returns the mark's label. The freeze lasts some
-    milliseconds: it is tried until it was met."""
-    chance = random.Random(1)
-    for attempt in range(60):
-        label = f"{name}-{attempt}"
-        order(case, protected, label)
-        case.wait_until("the guard is started", lambda: guards() or outcome(protected, label)["state"] == "durable",
-                        interval=0)
-        time.sleep(chance.uniform(0, 0.03))
-        protected.agent.pause()
-        counts = [writer.settle() for writer in writers]
-        if not all(writer.moved_since(count) for writer, count in zip(writers, counts)):
-            case.say(f"met a freeze at attempt {attempt}")
-            return label
-        protected.agent.resume()
-        case.wait_until("the mark is made", lambda: outcome(protected, label)["state"] == "durable")
-    raise Failure("no freeze was met")
+    return meet_a_freeze(case, writers, name, lambda label: order(case, protected, label), guards,
+                         lambda label: outcome(protected, label)["state"] == "durable", protected.agent.pause,
+                         protected.agent.resume)
 
 
 def check_agent_stopped(case, protected, writers):

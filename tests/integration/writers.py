@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A writer whose progress can be followed without touching the file system it writes to."""
 
+import random
 import sys
 import time
 from pathlib import Path
+
+from harness import Failure
 
 CODE = """
 import os, sys
@@ -48,3 +51,22 @@ class Progress:
 
     def stop(self):
         self.process.kill()
+
+
+def meet_a_freeze(case, writers, name, begin, guards, done, pause, resume):
+    """Stops an agent while file systems are frozen for a mark; returns the mark's label. A freeze lasts some
+    milliseconds: marks are ordered until one was met."""
+    chance = random.Random(1)
+    for attempt in range(60):
+        label = f"{name}-{attempt}"
+        begin(label)
+        case.wait_until("the guard is started", lambda: guards() or done(label), interval=0)
+        time.sleep(chance.uniform(0, 0.03))
+        pause()
+        counts = [writer.settle() for writer in writers]
+        if not all(writer.moved_since(count) for writer, count in zip(writers, counts)):
+            case.say(f"met a freeze at attempt {attempt}")
+            return label
+        resume()
+        case.wait_until("the mark is made", lambda: done(label))
+    raise Failure("no freeze was met")
