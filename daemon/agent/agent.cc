@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <future>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -24,8 +24,6 @@
 namespace understudy {
 namespace {
 
-constexpr std::uint64_t kMarkWaitNsDefault = 5'000'000'000;
-constexpr std::uint64_t kMarkWaitNsMax = 30'000'000'000;
 // Encoding is what costs the agent most; more threads than this would take too much from the host.
 constexpr unsigned kEncoderThreadsMax = 4;
 
@@ -119,6 +117,17 @@ Status Agent::start() {
       replicator.leave_out(request, std::move(free));
     });
   }));
+  AgentMarksParts marks;
+  marks.server = config_.server;
+  marks.run_directory = std::filesystem::path(config_.control_socket).parent_path();
+  marks.policy = config_.marks;
+  marks.replication = replication_.get();
+  marks.disks = [disks = facts_.disks] {
+    std::vector<DeviceNumber> devices;
+    for (const TrackedDisk& disk : disks) devices.push_back(disk.device);
+    return devices;
+  };
+  ASSIGN_OR_RETURN(marks_, start_agent_marks(std::move(marks)));
   add_commands();
   control_->start();
   return ok_status();
@@ -170,9 +179,11 @@ Status Agent::start_link(const AgentIdentity& identity, const std::vector<DiskGe
 
 void Agent::add_commands() {
   control_->handle("status", [this](const Json&) -> Result<Json> {
-    return agent_status_json(facts_, replication_->status(), survey_->findings());
+    Json json = agent_status_json(facts_, replication_->status(), survey_->findings());
+    json["marks"] = marks_json(*marks_);
+    return json;
   });
-  control_->handle("mark", [this](const Json& request) { return mark(request); });
+  add_mark_commands(*control_, *marks_);
   control_->handle("stop", [this](const Json&) -> Result<Json> {
     loop_->post([this] { begin_stop(false); });
     return Json::object();
@@ -181,39 +192,6 @@ void Agent::add_commands() {
     loop_->post([this] { begin_stop(true); });
     return Json::object();
   });
-}
-
-// {"command":"mark","name":"before-upgrade","consistency":"application","timeout_ms":5000} -> {"seq":123}
-Result<Json> Agent::mark(const Json& request) {
-  MarkInfo info;
-  info.name = request.at("name").as_string("");
-  if (info.name.empty() || info.name.size() > 255) {
-    return Error(ErrorKind::kInvalidArgument, "mark: 'name' must have 1 to 255 bytes");
-  }
-  const std::string consistency = request.at("consistency").as_string("crash");
-  if (consistency != "crash" && consistency != "application") {
-    return Error(ErrorKind::kInvalidArgument,
-                 "mark: 'consistency' is '" + consistency + "'; allowed are 'crash' and 'application'");
-  }
-  info.consistency = consistency == "crash" ? Consistency::kCrash : Consistency::kApplication;
-  const std::uint64_t wait_ns =
-      std::min(request.at("timeout_ms").as_unsigned(kMarkWaitNsDefault / 1'000'000), kMarkWaitNsMax / 1'000'000) *
-      1'000'000;
-  auto promise = std::make_shared<std::promise<Result<Seq>>>();
-  auto future = promise->get_future();
-  replication_->post([promise, info, wait_ns](Replicator& replicator) {
-    replicator.request_mark(info, system_clock().boot_ns() + wait_ns,
-                            [promise](Result<Seq> result) { promise->set_value(std::move(result)); });
-  });
-  // The replicator keeps the deadline itself; the second more is for a thread that does not turn.
-  if (future.wait_for(std::chrono::nanoseconds(wait_ns + 1'000'000'000)) != std::future_status::ready) {
-    return Error(ErrorKind::kTimeout, "mark '" + info.name + "': replication does not answer");
-  }
-  ASSIGN_OR_RETURN(const Seq seq, future.get());
-  Json json = Json::object();
-  json["name"] = info.name;
-  json["seq"] = seq;
-  return json;
 }
 
 void Agent::on_status(const ReplicationStatus& status) {
@@ -247,6 +225,7 @@ void Agent::reload() {
     log_error(kMessageConfigInvalid, Error(config.error()).with_context("reload, keeping the old configuration"));
   } else {
     log_set_level(config->log_level);
+    marks_->set_policy(config->marks);
     replication_->post([this, compression = config->compression, buffers = config->buffers](Replicator& replicator) {
       running_link_->set_compression(compression, true);
       replicator.set_copy_limits(buffers);
@@ -271,6 +250,7 @@ int Agent::finish() {
   log_message(LogLevel::kInfo, kMessageDaemonStopping, "agent for server '" + config_.server + "' is stopping");
   (void)notifier_.stopping("sending what is captured");
   control_->stop();
+  marks_->stop();
   const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
   survey_->stop();
   if (detach_) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "daemon/agent/agent_config.h"
+#include "daemon/agent/agent_marks.h"
 #include "daemon/agent/agent_state.h"
 #include "daemon/agent/replication_thread.h"
 #include "daemon/agent/source_survey.h"
@@ -33,7 +34,6 @@ class Agent {
   Result<std::unique_ptr<Tracker>> open_tracker(const AgentIdentity& identity);
   Status start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks);
   void add_commands();
-  Result<Json> mark(const Json& request);
   void take_signals();
   void reload();
   void watchdog();
@@ -53,6 +53,7 @@ class Agent {
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
   std::unique_ptr<SourceSurvey> survey_;     // asked by the replication thread, so it outlives it
   std::unique_ptr<ReplicationThread> replication_;
+  std::unique_ptr<MarkService> marks_;       // uses the replication thread
   AgentFacts facts_;
   bool detach_ = false;
   std::string told_status_;                  // replication thread only

@@ -99,6 +99,7 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
                                             {"notice", LogLevel::kNotice},
                                             {"info", LogLevel::kInfo},
                                             {"debug", LogLevel::kDebug}});
+  config.marks = read_mark_policy(root.map("marks"));
   RETURN_IF_ERROR(reader.finish());
   return config;
 }

@@ -10,6 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/result.h"
 #include "daemon/disk_io/read_engine.h"
+#include "daemon/marks/mark_policy.h"
 #include "daemon/record/batch.h"
 #include "daemon/wire/tls_context.h"
 
@@ -35,6 +36,7 @@ struct AgentConfig {
   std::string bpffs = "/sys/fs/bpf";
   std::uint64_t stop_timeout_ns = 5'000'000'000;  // how long a stop waits for acknowledgements
   LogLevel log_level = LogLevel::kInfo;
+  MarkPolicy marks;
 };
 
 // kInvalidConfig with one "file:line:column: message" a line; kNotFound or kPermission when the file cannot be read.

@@ -75,6 +75,8 @@ inline constexpr std::uint32_t kBatchEncodedBytesMax = 192u + kBatchRecordsMax *
 inline constexpr std::uint32_t kDisksMax = 64;
 // Names of disks and marks, in bytes of UTF-8.
 inline constexpr std::size_t kNameBytesMax = 255;
+// Why a mark is not what was asked for, in bytes of UTF-8; a longer text is cut.
+inline constexpr std::size_t kMarkReasonBytesMax = 1000;
 // No extent and no disk ends behind this: 8 EiB less one sector would overflow off_t, 1 EiB is beyond any real disk.
 inline constexpr std::uint64_t kDiskBytesMax = 1ull << 60;
 
@@ -84,6 +86,14 @@ inline constexpr std::uint64_t kExtGroupsMax = 1u << 20;
 // How long a full copy waits to be told what is free; after that it begins with everything, and leaves out the rest of
 // what is free when it is told.
 inline constexpr std::uint64_t kSurveyWaitNsMax = 60'000'000'000;
+// --- marks (replicate/, marks/) ---
+// Marks that wait for their place or their acknowledgement; further ones are refused.
+inline constexpr std::size_t kPendingMarksMax = 256;
+// What is kept of a hook's output; the rest is read and dropped.
+inline constexpr std::size_t kHookOutputBytesMax = 4u << 10;
+// Hooks of a policy, and file systems that are frozen together; more are a mistake, and a reason not to freeze.
+inline constexpr std::size_t kHooksMax = 32;
+inline constexpr std::size_t kFrozenFileSystemsMax = 64;
 
 // --- store ---
 // Segment files a reader keeps open; the least recently used one is closed for a new one.

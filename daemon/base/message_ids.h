@@ -65,6 +65,14 @@ inline constexpr MessageId kMessageLinkRefused{"bba9316290274ab5a6f6b5c8d8ee747e
 inline constexpr MessageId kMessageLinkNotice{"b9543a6e236646e38c1c277178bfa158"};
 // The server got its identity, written to the state directory.
 inline constexpr MessageId kMessageIdentityCreated{"b6b1439329da40ca894d0182448f3b8d"};
+// A point was marked as it was asked for.
+inline constexpr MessageId kMessageMarkMade{"980aa200e6fe403dba90ef6687a0017c"};
+// A point that was to be application-consistent is only crash-consistent.
+inline constexpr MessageId kMessageMarkNotQuiesced{"d00266ad884e4cdca2374258e3ec9c6b"};
+// A point could not be marked.
+inline constexpr MessageId kMessageMarkFailed{"8f9de4b76ab741f0ab14c8f235135887"};
+// A post hook failed; the mark itself is good.
+inline constexpr MessageId kMessageMarkHookFailed{"943473631a3547ea890a54c6a4c6ca7e"};
 
 // --- receiver ---
 // An agent was accepted.

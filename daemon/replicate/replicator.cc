@@ -47,7 +47,7 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
 
 Replicator::~Replicator() {
   for (PendingMark& mark : marks_) {
-    mark.done(Error(ErrorKind::kClosed, "mark '" + mark.mark.name + "': the agent stopped before it was acknowledged"));
+    mark.done(Error(ErrorKind::kClosed, "mark '" + mark.name + "': the agent stopped before it was acknowledged"));
   }
 }
 
@@ -91,6 +91,10 @@ StepResult Replicator::next_step(bool again) {
     result.wait = StepResult::Wait::kTimer;
   }
   if (!streaming()) result.wait = StepResult::Wait::kTimer;
+  if (mark_held_ && streaming()) {
+    no_later_than(now_ns_ + kBusyNs);
+    result.wait = StepResult::Wait::kTimer;
+  }
   if (!window_open_) {
     no_later_than(now_ns_ + kBusyNs);
     result.wait = StepResult::Wait::kTimer;
@@ -283,44 +287,6 @@ void Replicator::check_sizes(bool now) {
     return;
   }
   clear(ErrorSource::kDisk);
-}
-
-void Replicator::request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done) {
-  marks_.push_back({.mark = mark,
-                    .target_position = tracker_.head(),
-                    .requested_ns = clock_.boot_ns(),
-                    .deadline_ns = deadline_ns,
-                    .done = std::move(done),
-                    .state = MarkState::kWaiting,
-                    .seq = 0});
-}
-
-void Replicator::run_marks() {
-  for (std::size_t i = 0; i < marks_.size();) {
-    PendingMark& mark = marks_[i];
-    std::optional<Error> error;
-    if (now_ns_ >= mark.deadline_ns) {
-      error = Error(ErrorKind::kTimeout, "mark '" + mark.mark.name + "': not acknowledged in time" +
-                                             (mark.state == MarkState::kSent ? "; it may still become a point" : ""));
-    } else if (mark.state == MarkState::kWaiting && streaming() && tracker_.cursor() >= mark.target_position) {
-      if (gap_.is_open()) {
-        error = Error(ErrorKind::kBusy, "mark '" + mark.mark.name +
-                                            "': the stream lacks writes until the copy has finished, so that the "
-                                            "point could not be recovered; try again then");
-      } else {
-        mark.seq = writer_.add_mark(mark.mark, mark.requested_ns);
-        mark.state = MarkState::kSent;
-        flush_ = true;
-      }
-    }
-    if (error) {
-      PendingMark failed = std::move(mark);
-      marks_.erase(marks_.begin() + static_cast<std::ptrdiff_t>(i));
-      failed.done(*std::move(error));
-    } else {
-      ++i;
-    }
-  }
 }
 
 void Replicator::request_stop() {

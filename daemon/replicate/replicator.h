@@ -84,6 +84,8 @@ struct StepResult {
 class Replicator {
  public:
   using MarkDone = std::function<void(Result<Seq>)>;
+  // What a mark says; nullopt = not known yet. Called on the replicator's thread, often; must not block.
+  using MarkDescription = std::function<std::optional<MarkInfo>()>;
 
   // All must outlive the replicator. Batches given to the link point into the tracker's ring and the reader's buffers:
   // the link goes first, then these.
@@ -99,6 +101,10 @@ class Replicator {
   // error: kBusy while the stream lacks writes (such a point could not be recovered), kTimeout after `deadline_ns`
   // (boot clock), kClosed when the replicator ends before.
   void request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done);
+  // The same, but only the place of the mark is fixed by this call; the stream waits there until `description` gives
+  // what the mark says, or until `deadline_ns`. `name` stands in errors.
+  void request_mark_described_later(std::string name, MarkDescription description, std::uint64_t deadline_ns,
+                                    MarkDone done);
 
   // No more copying; what is captured up to now is sent at once.
   void request_stop();
@@ -121,7 +127,8 @@ class Replicator {
   enum class ErrorSource : std::uint8_t { kLink, kFeedback, kEpoch, kDisk, kTracker };
   enum class MarkState : std::uint8_t { kWaiting, kSent };
   struct PendingMark {
-    MarkInfo mark;
+    std::string name;
+    MarkDescription description;
     std::uint64_t target_position = 0;
     std::uint64_t requested_ns = 0;
     std::uint64_t deadline_ns = 0;
@@ -146,7 +153,6 @@ class Replicator {
   void apply_acknowledged(Seq seq);
   bool refuse_feedback(const LinkUp& up);
   void check_sizes(bool now);
-  void run_marks();
   StepResult next_step(bool again);
 
   // --- replicator_stream.cc: making the stream ---
@@ -171,6 +177,14 @@ class Replicator {
   bool send_batch();
   void update_window();
   bool streaming() const { return session_ && errors_.empty(); }
+
+  // --- replicator_marks.cc: named points ---
+  void run_marks();
+  // Adds the marks that belong behind what was captured up to ring position `position`.
+  void place_marks(std::uint64_t position);
+  // Whether one of them is not described yet, so that nothing later may be added.
+  bool mark_holds(std::uint64_t position) const;
+  void fail_mark(std::size_t index, Error error);
 
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
@@ -209,6 +223,7 @@ class Replicator {
   bool drained_ = false;                // the last look at the ring found its end
   bool dirty_looked_at_ = false;        // in this session
   bool geometry_unsent_ = false;        // a GEOMETRY record stands in the open batch
+  bool mark_held_ = false;              // events wait for a mark to be described
   bool flush_ = false;                  // close the open batch in this step
   bool window_open_ = true;
   bool copy_window_open_ = true;

@@ -92,11 +92,14 @@ void Replicator::renew_generation() {
 // True when there may be more to do at once.
 bool Replicator::pump_events() {
   drained_ = false;
+  mark_held_ = false;
   std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < options_.events_per_step_max && bytes < kEventBytesPerStepMax; ++i) {
     if (!window_open_) return false;
     if (copy_owed()) return true;
     const std::uint64_t before = tracker_.cursor();
+    mark_held_ = mark_holds(before);
+    if (mark_held_) return false;
     const auto event = tracker_.next();
     if (!event) {
       drained_ = true;
@@ -111,6 +114,13 @@ bool Replicator::pump_events() {
         raise(ErrorSource::kDisk, ReplicatorEvent::Kind::kDiskChanged,
               "disk in slot " + std::to_string(event->disk) + ": a write at offset " +
                   std::to_string(event->offset_bytes) + " was captured that lies behind its end");
+      }
+      return false;
+    }
+    mark_held_ = mark_holds(event->position - 1);  // the mark stood between records that were passed over
+    if (mark_held_) {
+      if (Status status = tracker_.seek(before); !status.ok()) {
+        raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
       }
       return false;
     }
@@ -135,6 +145,7 @@ bool Replicator::add_captured(const CaptureEvent& event) {
   const auto reason = gap_.before_event(event.loss_count);
   if (reason && !insert_gap(*reason)) return false;
   writer_.set_loss_count(gap_.accounted_losses());
+  place_marks(event.position - 1);
   writer_.add_event(event);
   copier_.note_event(event);
   return true;

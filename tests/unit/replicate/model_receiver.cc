@@ -53,6 +53,7 @@ void ModelStore::apply(const BatchReader& batch) {
         auto mark = decode_mark(record.payload);
         REQUIRE(mark.ok());
         marks.emplace_back(position.seq, *mark);
+        content_at_mark[mark->name] = content(0);
         break;
       }
       case RecordKind::kGap: {

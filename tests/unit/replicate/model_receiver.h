@@ -25,6 +25,7 @@ struct ModelStore {
   StreamPosition position;
   std::map<std::uint16_t, Image> images;
   std::vector<std::pair<Seq, MarkInfo>> marks;
+  std::map<std::string, std::vector<std::byte>> content_at_mark;  // of disk 0, by name
   std::uint64_t copied_bytes = 0;
   std::uint64_t initial_copies = 0;
   std::uint64_t gaps = 0;

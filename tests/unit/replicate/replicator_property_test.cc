@@ -251,15 +251,26 @@ class History {
 
   void mark() {
     const std::string name = "m" + std::to_string(next_mark_++);
-    harness_.replicator->request_mark({name, Consistency::kCrash}, harness_.clock.boot + random_() % 2'000'000'000,
-                                      [this, name](Result<Seq> result) {
-                                        if (!result.ok()) return;
-                                        const auto& marks = harness_.receiver->store.marks;
-                                        const bool there = std::any_of(marks.begin(), marks.end(), [&](const auto& m) {
-                                          return m.first == *result && m.second.name == name;
-                                        });
-                                        CHECK_MESSAGE(there, "an acknowledged mark is not in the store");
-                                      });
+    // While nothing is in flight, the mark is exactly what the disk holds now, whatever is written behind it.
+    std::optional<std::vector<std::byte>> expected;
+    if (harness_.capture->writes_in_flight().empty()) {
+      const auto now = harness_.capture->disk_bytes(0);
+      expected.emplace(now.begin(), now.end());
+    }
+    harness_.replicator->request_mark_described_later(
+        name,
+        [name, calls = random_() % 2 == 0 ? 0 : random_() % 100]() mutable {
+          return calls == 0 || --calls == 0 ? std::optional(MarkInfo{name, Consistency::kCrash, ""}) : std::nullopt;
+        },
+        harness_.clock.boot + random_() % 2'000'000'000, [this, name, expected](Result<Seq> result) {
+          if (!result.ok()) return;
+          const auto& store = harness_.receiver->store;
+          const bool there = std::any_of(store.marks.begin(), store.marks.end(), [&](const auto& m) {
+            return m.first == *result && m.second.name == name;
+          });
+          CHECK_MESSAGE(there, "an acknowledged mark is not in the store");
+          if (expected) CHECK_MESSAGE(store.content_at_mark.at(name) == *expected, "a mark stands in the wrong place");
+        });
   }
 
   bool included(const Submitted& entry, const CaptureCursor& cursor) const {
