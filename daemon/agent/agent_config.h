@@ -11,6 +11,7 @@
 #include "daemon/base/result.h"
 #include "daemon/disk_io/read_engine.h"
 #include "daemon/record/batch.h"
+#include "daemon/wire/bandwidth.h"
 #include "daemon/wire/tls_context.h"
 
 namespace understudy {
@@ -28,6 +29,8 @@ struct AgentConfig {
   std::uint32_t buffer_bytes = 1u << 20;
   std::uint32_t buffers = 16;
   Compression compression;
+  std::uint64_t delta_cache_bytes = 64ull << 20;  // here, and at most as much at the receiver; 0 = no deltas
+  BandwidthPlan bandwidth;
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";
   std::string bpffs = "/sys/fs/bpf";

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "daemon/base/limits.h"
 #include "daemon/base/yaml_config.h"
 
 namespace understudy {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr ConfigRange kStoreCount{1, 4096};
 constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
+constexpr ConfigRange kDeltaCacheBytes{0, kDeltaCacheBytesMax};
 
 bool is_numeric_address(const std::string& text) {
   in6_addr buffer;
@@ -27,6 +29,8 @@ bool is_inside(const std::string& inner, const std::string& outer) {
 }
 
 void read_stores(ConfigMap root, ReceiverConfig& config) {
+  const std::uint64_t delta_cache_bytes_max =
+      root.bytes("delta_cache_bytes_max", ReceiverStoreConfig().delta_cache_bytes_max, kDeltaCacheBytes);
   std::map<std::string, std::string> directories;  // -> server
   for (ConfigItem& item : root.list("stores", kStoreCount)) {
     ConfigMap map = item.map();
@@ -34,6 +38,7 @@ void read_stores(ConfigMap root, ReceiverConfig& config) {
     store.server = map.name("server");
     store.path = map.path("path");
     store.base_path = map.path("base_path", "");
+    store.delta_cache_bytes_max = map.bytes("delta_cache_bytes_max", delta_cache_bytes_max, kDeltaCacheBytes);
     for (const ReceiverStoreConfig& other : config.stores) {
       if (!store.server.empty() && other.server == store.server) {
         map.mistake("server", "server '" + store.server + "' has a store already");

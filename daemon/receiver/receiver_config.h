@@ -15,6 +15,7 @@ struct ReceiverStoreConfig {
   std::string server;     // name in the agent's certificate
   std::string path;       // the store's directory
   std::string base_path;  // of the base images; empty = inside the store
+  std::uint64_t delta_cache_bytes_max = 64ull << 20;  // memory its agent may make us use for deltas; 0 = no deltas
   bool operator==(const ReceiverStoreConfig&) const = default;
 };
 

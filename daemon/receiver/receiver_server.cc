@@ -261,7 +261,7 @@ class ReceiverServer::Impl final : public SessionHost {
   void take_slot(Slot& slot, const std::shared_ptr<ReceiverSession>& session, const Hello& hello) {
     slot.session = session;
     slot.instance = hello.instance;
-    session->attach(slot.worker, hello);
+    session->attach(slot.worker, hello, slot.config.delta_cache_bytes_max);
   }
 
   void challenge_ended(const std::shared_ptr<ReceiverSession>& session, const Hello& hello,

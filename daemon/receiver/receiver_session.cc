@@ -12,6 +12,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
+#include "daemon/wire/delta_codec.h"
 #include "daemon/wire/frame_reader.h"
 #include "daemon/wire/session.h"
 #include "daemon/wire/tls_stream.h"
@@ -71,9 +73,10 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     });
   }
 
-  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) override {
-    on_strand([this, worker = std::move(worker), hello] {
+  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, std::uint64_t delta_cache_bytes_max) override {
+    on_strand([this, worker = std::move(worker), hello, delta_cache_bytes_max] {
       if (closed_ || session_.state() != ServerSession::State::kAttaching) return;
+      delta_cache_bytes_max_ = delta_cache_bytes_max;
       worker_ = worker;
       worker_->attach(shared_from_this(), hello);
     });
@@ -107,6 +110,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
       welcome.software = options_.software;
       welcome.boot_id = options_.boot_id;
       welcome.store_devices = devices;
+      welcome.delta_cache_bytes_max = delta_cache_bytes_max_;
       log_message(LogLevel::kInfo, kMessageSessionOpened,
                   "agent of server '" + session_.peer().identity.name + "' connected from " + address_ +
                       ", stream goes on behind seq " + std::to_string(position.seq),
@@ -191,7 +195,11 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
       } else if (auto* attach = std::get_if<AttachStore>(&action)) {
         greet(attach->hello);
       } else if (std::holds_alternative<DeliverBatch>(action)) {
-        deliver();
+        deliver(std::move(batch_));
+      } else if (std::holds_alternative<DeliverDelta>(action)) {
+        if (Status status = deliver_delta(); !status.ok()) return broken(status.error());
+      } else if (const auto* resize = std::get_if<ResizeDeltaCache>(&action)) {
+        decoder_.resize(resize->bytes);
       } else if (auto* end = std::get_if<CloseSession>(&action)) {
         return finish(std::move(end->error), end->refused);
       }
@@ -210,10 +218,22 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     host_.session_hello(shared_from_this(), hello);
   }
 
-  void deliver() {
-    queued_bytes_ += batch_.size();
-    worker_->submit(shared_from_this(), std::move(batch_));
+  void deliver(Buffer batch) {
+    queued_bytes_ += batch.size();
+    worker_->submit(shared_from_this(), std::move(batch));
     if (queued_bytes_ >= options_.queue_bytes_max) paused_ = true;
+  }
+
+  // An error ends the session; the next one begins with empty caches, and the agent sends again what is not durable.
+  Status deliver_delta() {
+    thread_local std::vector<std::byte> rebuilt;
+    rebuilt.clear();
+    RETURN_IF_ERROR(decoder_.decode(batch_.bytes(), rebuilt));
+    ++delta_batches_;
+    batch_ = pool_.take(rebuilt.size());
+    std::copy(rebuilt.begin(), rebuilt.end(), batch_.bytes().begin());
+    deliver(std::move(batch_));
+    return ok_status();
   }
 
   // --- reading ---
@@ -262,7 +282,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
       const FrameHeader& header = reader_.header();
       if (Status status = session_.admit(header); !status.ok()) return broken(status.error());
       // Only a streaming session gets memory for a batch.
-      if (header.type == FrameType::kBatch) {
+      if (header.type == FrameType::kBatch || header.type == FrameType::kDeltaBatch) {
         batch_ = pool_.take(header.payload_bytes);
         complete = reader_.set_payload(batch_.bytes());
       } else {
@@ -428,6 +448,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     batch_ = Buffer();
     control_ = {};
     payload_ = {};
+    decoder_.resize(0);
     update_status();
     if (worker_) worker_->detach(this);
     worker_.reset();
@@ -440,6 +461,9 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     status_.queued_bytes = queued_bytes_;
     status_.streaming = !closed_ && session_.state() == ServerSession::State::kStreaming;
     status_.paused = paused_;
+    status_.delta_cache_bytes = decoder_.cache().bytes_used();
+    status_.delta_cache_bytes_max = decoder_.cache().bytes_max();
+    status_.delta_batches = delta_batches_;
   }
 
   SessionHost& host_;
@@ -461,6 +485,9 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   FrameReader reader_;
   std::vector<std::byte> payload_;
   Buffer batch_;  // being received
+  DeltaDecoder decoder_;
+  std::uint64_t delta_cache_bytes_max_ = 0;
+  std::uint64_t delta_batches_ = 0;
   std::shared_ptr<StoreWorker> worker_;
   std::size_t queued_bytes_ = 0;  // given to the store and not taken yet
   std::vector<std::byte> control_;

@@ -49,6 +49,9 @@ struct SessionStatus {
   std::uint64_t queued_bytes = 0;
   bool streaming = false;
   bool paused = false;  // not read, because the store is behind
+  std::uint64_t delta_cache_bytes = 0;      // memory of the cache for deltas
+  std::uint64_t delta_cache_bytes_max = 0;  // as the agent asked for, at most what the store's configuration allows
+  std::uint64_t delta_batches = 0;          // that were rebuilt
 };
 
 struct SessionOptions {
@@ -66,8 +69,9 @@ class ReceiverSession : public StoreClient {
                                                UniqueFd socket, std::string address);
 
   virtual void start() = 0;
-  // Answers to session_hello().
-  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) = 0;
+  // Answers to session_hello(). `delta_cache_bytes_max`: memory the agent may make us use for deltas; 0 = no deltas.
+  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello,
+                      std::uint64_t delta_cache_bytes_max) = 0;
   virtual void refuse(RefuseCode code, std::string text) = 0;
   // Says goodbye and closes. What was received is still given to the store.
   virtual void stop(ByeCode code, std::string text) = 0;

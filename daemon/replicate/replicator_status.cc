@@ -137,6 +137,7 @@ ReplicationStatus Replicator::status() {
   const LinkStatistics link = link_.statistics();
   status.raw_bytes_sent = link.raw_bytes_sent;
   status.wire_bytes_sent = link.wire_bytes_sent;
+  status.link = link;
   if (rate_.empty() || now_ns_ - rate_.back().at_ns >= kRateSampleNs) {
     rate_.push_back({now_ns_, link.raw_bytes_sent, link.wire_bytes_sent});
     if (rate_.size() > kRateSamplesMax) rate_.pop_front();
