@@ -167,6 +167,8 @@ Status Agent::start_link(const AgentIdentity& identity, const std::vector<DiskGe
   options.receiver_name = config_.receiver_name;
   options.tls = config_.tls;
   options.compression = config_.compression;
+  options.delta_cache_bytes = config_.delta_cache_bytes;
+  options.bandwidth = config_.bandwidth;
   options.encoder_threads = encoder_threads();
   options.hello.server = identity.server;
   options.hello.server_name = config_.server;
@@ -226,9 +228,11 @@ void Agent::reload() {
   } else {
     log_set_level(config->log_level);
     marks_->set_policy(config->marks);
-    replication_->post([this, compression = config->compression, buffers = config->buffers](Replicator& replicator) {
-      running_link_->set_compression(compression, true);
-      replicator.set_copy_limits(buffers);
+    replication_->post([this, wanted = *config](Replicator& replicator) {
+      running_link_->set_compression(wanted.compression, true);
+      running_link_->set_delta_cache_bytes(wanted.delta_cache_bytes);
+      running_link_->set_bandwidth(wanted.bandwidth);
+      replicator.set_copy_limits(wanted.buffers);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
     if (late.empty()) {

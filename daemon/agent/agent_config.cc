@@ -15,6 +15,9 @@ constexpr ConfigRange kRingBytes{1ull << 20, 2ull << 30};
 constexpr ConfigRange kGranuleBytes{4ull << 10, 1ull << 20};
 constexpr ConfigRange kBufferBytes{64ull << 10, 8ull << 20};
 constexpr ConfigRange kBuffers{1, 256};
+constexpr ConfigRange kDeltaCacheBytes{1ull << 20, kDeltaCacheBytesMax};
+constexpr ConfigRange kBandwidth{64ull << 10, 100ull << 30};  // less would not even carry a database at rest
+constexpr ConfigRange kBandwidthWindows{1, 32};
 constexpr ConfigRange kStopTimeoutNs{0, 60'000'000'000};
 
 bool is_server_name(const std::string& name) {  // it names a directory of a bpffs, which allows no dots
@@ -67,6 +70,54 @@ void read_capture_and_copy(ConfigMap root, AgentConfig& config) {
   }
 }
 
+constexpr std::string_view kDays[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
+
+// Bits as BandwidthWindow::days.
+unsigned read_days(ConfigMap window) {
+  if (!window.has("days")) return BandwidthWindow().days;
+  unsigned days = 0;
+  for (ConfigItem& item : window.list("days", {1, std::size(kDays)})) {
+    const std::string day = item.text();
+    const auto found = std::find(std::begin(kDays), std::end(kDays), day);
+    if (found == std::end(kDays)) {
+      item.mistake("'" + day + "' is no day; allowed: mon, tue, wed, thu, fri, sat, sun");
+      continue;
+    }
+    days |= 1u << (found - std::begin(kDays));
+  }
+  return days;
+}
+
+void read_bandwidth(ConfigMap wire, BandwidthPlan& plan) {
+  ConfigMap bandwidth = wire.map("bandwidth");
+  if (bandwidth.has("limit")) plan.limit = bandwidth.rate("limit", kBandwidth);
+  if (!bandwidth.has("windows")) return;
+  for (ConfigItem& item : bandwidth.list("windows", kBandwidthWindows)) {
+    ConfigMap map = item.map();
+    BandwidthWindow window;
+    window.from_minute = static_cast<unsigned>(map.time_of_day("from"));
+    window.to_minute = static_cast<unsigned>(map.time_of_day("to"));
+    window.limit = map.rate("limit", kBandwidth);
+    window.days = read_days(map);
+    if (window.from_minute == window.to_minute && map.has("from") && map.has("to")) {
+      map.mistake("to", "the window ends when it begins; for the whole day write from '00:00' to '24:00'");
+    }
+    plan.windows.push_back(window);
+  }
+}
+
+void read_wire(ConfigMap root, AgentConfig& config) {
+  ConfigMap wire = root.map("wire");
+  config.compression.codec = wire.choice<Codec>(
+      "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
+  config.compression.level =
+      static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  const bool deltas = wire.choice<bool>("deltas", true, {{"on", true}, {"off", false}});
+  config.delta_cache_bytes = wire.bytes("delta_cache_bytes", config.delta_cache_bytes, kDeltaCacheBytes);
+  if (!deltas) config.delta_cache_bytes = 0;
+  read_bandwidth(wire, config.bandwidth);
+}
+
 Result<AgentConfig> read_config(ConfigReader& reader) {
   AgentConfig config;
   ConfigMap root = reader.root();
@@ -84,11 +135,7 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.tls.certificate = tls.path("certificate");
   config.tls.key = tls.path("key");
   read_capture_and_copy(root, config);
-  ConfigMap wire = root.map("wire");
-  config.compression.codec = wire.choice<Codec>(
-      "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
-  config.compression.level =
-      static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  read_wire(root, config);
   config.state_directory = root.path("state_directory", config.state_directory);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.bpffs = root.path("bpffs", config.bpffs);

@@ -12,6 +12,7 @@
 #include "daemon/disk_io/read_engine.h"
 #include "daemon/marks/mark_policy.h"
 #include "daemon/record/batch.h"
+#include "daemon/wire/bandwidth.h"
 #include "daemon/wire/tls_context.h"
 
 namespace understudy {
@@ -31,6 +32,8 @@ struct AgentConfig {
   bool existing_data_only = true;   // a full copy leaves out free space
   bool leave_out_swap = false;
   Compression compression;
+  std::uint64_t delta_cache_bytes = 64ull << 20;  // here, and at most as much at the receiver; 0 = no deltas
+  BandwidthPlan bandwidth;
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";
   std::string bpffs = "/sys/fs/bpf";

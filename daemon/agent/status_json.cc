@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/agent/status_json.h"
 
+#include <algorithm>
 #include <optional>
 
 namespace understudy {
 namespace {
 
 Json or_null(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); }
+
+// Until everything that is captured or to be copied is at the receiver, at the speed of the last seconds; 0 = now.
+std::optional<std::uint64_t> eta_ns(const ReplicationStatus& status) {
+  const std::uint64_t copy_left = status.copy_total_bytes - std::min(status.copy_total_bytes, status.copy_done_bytes);
+  const std::uint64_t left = status.backlog_bytes + copy_left;
+  if (left == 0) return 0;
+  if (status.raw_bytes_per_second == 0) return std::nullopt;
+  return static_cast<std::uint64_t>(static_cast<double>(left) / static_cast<double>(status.raw_bytes_per_second) * 1e9);
+}
 
 Json losses_json(const Losses& losses) {
   Json json = Json::object();
@@ -17,6 +27,18 @@ Json losses_json(const Losses& losses) {
   json["too_long"] = losses.too_long;
   json["untracked"] = losses.untracked;
   json["unprovable"] = losses.unprovable;
+  return json;
+}
+
+Json wire_json(const ReplicationStatus& status) {
+  const LinkStatistics& link = status.link;
+  Json json = Json::object();
+  json["changed_bytes_sent"] = link.changed_bytes_sent;
+  json["delta_cache_bytes"] = link.delta_cache_bytes;
+  json["delta_cache_bytes_max"] = link.delta_cache_bytes_max;
+  json["effort"] = link.effort;
+  json["bandwidth_limit"] = link.bandwidth_limit != 0 ? Json(link.bandwidth_limit) : Json();
+  json["eta_ns"] = or_null(eta_ns(status));
   return json;
 }
 
@@ -80,6 +102,7 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status,
   json["overload"] = overload_text(status);
   json["raw_bytes_sent"] = status.raw_bytes_sent;
   json["wire_bytes_sent"] = status.wire_bytes_sent;
+  json["wire"] = wire_json(status);
   json["losses"] = losses_json(status.losses);
   json["gap_open"] = status.gap_open;
   json["gap_reason"] = status.gap_open ? Json(gap_reason_name(status.gap_reason)) : Json();

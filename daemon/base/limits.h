@@ -36,6 +36,8 @@ inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;
 inline constexpr std::size_t kLinkSpareFramesMax = 8;
 // With at least this many batches waiting and nothing to send, compression is skipped.
 inline constexpr std::size_t kLinkBacklogBatches = 4;
+// Cached blocks for byte-level deltas of one session, at either end; configuration allows no more.
+inline constexpr std::uint64_t kDeltaCacheBytesMax = 4ull << 30;
 // Control frames that wait for the socket; a peer that makes us queue more is cut off.
 inline constexpr std::size_t kControlFrameBytesMax = 256u << 10;
 // Events that nobody polled; acks are merged, so only a flood of notices can get there. It ends the connection.

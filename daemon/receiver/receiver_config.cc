@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
 
@@ -19,6 +20,7 @@ constexpr ConfigRange kQueueBytes{1ull << 20, 4ull << 30};
 constexpr std::uint64_t kRateMin = 64ull << 10;
 constexpr std::uint64_t kRateMax = 1ull << 40;
 constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
+constexpr ConfigRange kDeltaCacheBytes{0, kDeltaCacheBytesMax};
 
 bool is_numeric_address(const std::string& text) {
   in6_addr buffer;
@@ -43,6 +45,8 @@ std::uint64_t read_rate(ConfigMap& map, std::string_view key) {
 }
 
 void read_stores(ConfigMap root, ReceiverConfig& config) {
+  const std::uint64_t delta_cache_bytes_max =
+      root.bytes("delta_cache_bytes_max", ReceiverStoreConfig().delta_cache_bytes_max, kDeltaCacheBytes);
   std::map<std::string, std::string> directories;  // -> server
   for (ConfigItem& item : root.list("stores", kStoreCount)) {
     ConfigMap map = item.map();
@@ -52,6 +56,7 @@ void read_stores(ConfigMap root, ReceiverConfig& config) {
     store.base_path = map.path("base_path", "");
     store.rate_limit = read_rate(map, "rate_limit");
     if (map.has("queue_bytes")) store.queue_bytes = map.bytes("queue_bytes", kQueueBytes);
+    store.delta_cache_bytes_max = map.bytes("delta_cache_bytes_max", delta_cache_bytes_max, kDeltaCacheBytes);
     for (const ReceiverStoreConfig& other : config.stores) {
       if (!store.server.empty() && other.server == store.server) {
         map.mistake("server", "server '" + store.server + "' has a store already");

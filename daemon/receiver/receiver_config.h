@@ -19,6 +19,7 @@ struct ReceiverStoreConfig {
   std::uint64_t rate_limit = 0;
   // Received batches that may wait for the store; 0 = its share of kReceiverQueueBytesMax (limits.h).
   std::uint64_t queue_bytes = 0;
+  std::uint64_t delta_cache_bytes_max = 64ull << 20;  // memory its agent may make us use for deltas; 0 = no deltas
   bool operator==(const ReceiverStoreConfig&) const = default;
   // Limits may change while it is in use.
   bool is_same_store(const ReceiverStoreConfig& other) const {

@@ -267,6 +267,7 @@ class ReceiverServer::Impl final : public SessionHost {
   SessionLimits limits_of(const ReceiverStoreConfig& store) const {
     SessionLimits limits;
     limits.bytes_per_second = store.rate_limit;
+    limits.delta_cache_bytes_max = store.delta_cache_bytes_max;
     limits.queue_bytes_max = store.queue_bytes;
     if (options_.session_queue_bytes_max != 0) limits.queue_bytes_max = options_.session_queue_bytes_max;
     if (limits.queue_bytes_max == 0) {

@@ -12,6 +12,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -76,6 +77,7 @@ class Session final : public ReceiverSession,
   void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, const SessionLimits& limits) override {
     on_strand([this, worker = std::move(worker), hello, limits] {
       use_limits(limits);
+      delta_cache_bytes_max_ = limits.delta_cache_bytes_max;
       if (closed_ || core_.state() != ServerSession::State::kAttaching) return;
       worker_ = worker;
       worker_->attach(shared_from_this(), hello);
@@ -114,6 +116,7 @@ class Session final : public ReceiverSession,
       welcome.software = options_.software;
       welcome.boot_id = options_.boot_id;
       welcome.store_devices = devices;
+      welcome.delta_cache_bytes_max = delta_cache_bytes_max_;
       log_message(LogLevel::kInfo, kMessageSessionOpened,
                   "agent of server '" + core_.peer().identity.name + "' connected from " + address_ +
                       ", stream goes on behind seq " + std::to_string(position.seq),
@@ -401,6 +404,9 @@ class Session final : public ReceiverSession,
     status_.queued_bytes = core_.queued_bytes();
     status_.streaming = !closed_ && core_.state() == ServerSession::State::kStreaming;
     status_.paused = core_.paused();
+    status_.delta_cache_bytes = core_.delta_cache().bytes_used();
+    status_.delta_cache_bytes_max = core_.delta_cache().bytes_max();
+    status_.delta_batches = core_.delta_batches();
   }
 
   SessionHost& host_;
@@ -420,6 +426,7 @@ class Session final : public ReceiverSession,
   bool throttled_ = false;  // limit_timer_ goes on reading
   std::unique_ptr<TlsStream> tls_;  // borrows socket_
   SessionCore core_;
+  std::uint64_t delta_cache_bytes_max_ = 0;
   std::shared_ptr<StoreWorker> worker_;
   std::uint64_t linger_until_ns_ = 0;
   bool greeted_ = false;

@@ -49,6 +49,9 @@ struct SessionStatus {
   std::uint64_t queued_bytes = 0;
   bool streaming = false;
   bool paused = false;  // not read, because the store is behind
+  std::uint64_t delta_cache_bytes = 0;      // memory of the cache for deltas
+  std::uint64_t delta_cache_bytes_max = 0;  // as the agent asked for, at most what the store's configuration allows
+  std::uint64_t delta_batches = 0;          // that were rebuilt
 };
 
 struct SessionOptions {
@@ -61,7 +64,8 @@ struct SessionOptions {
 // What one server's session may take from the others.
 struct SessionLimits {
   std::size_t queue_bytes_max = 0;
-  std::uint64_t bytes_per_second = 0;  // 0 = no limit
+  std::uint64_t bytes_per_second = 0;       // 0 = no limit
+  std::uint64_t delta_cache_bytes_max = 0;  // memory the agent may make us use for deltas; 0 = no deltas
 };
 
 class ReceiverSession : public StoreClient {

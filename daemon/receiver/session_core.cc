@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/receiver/session_core.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/base/check.h"
@@ -36,13 +37,33 @@ void SessionCore::perform() {
     } else if (auto* attach = std::get_if<AttachStore>(&action)) {
       port_.session_greet(attach->hello);
     } else if (std::holds_alternative<DeliverBatch>(action)) {
-      queued_bytes_ += batch_.size();
-      if (queued_bytes_ >= queue_bytes_max_) paused_ = true;
-      port_.session_batch(std::move(batch_));
+      deliver(std::move(batch_));
+    } else if (std::holds_alternative<DeliverDelta>(action)) {
+      if (Status status = deliver_delta(); !status.ok()) return broken(status.error());
+    } else if (const auto* resize = std::get_if<ResizeDeltaCache>(&action)) {
+      decoder_.resize(resize->bytes);
     } else if (auto* end = std::get_if<CloseSession>(&action)) {
       return finish(std::move(end->error), end->refused);
     }
   }
+}
+
+void SessionCore::deliver(Buffer batch) {
+  queued_bytes_ += batch.size();
+  if (queued_bytes_ >= queue_bytes_max_) paused_ = true;
+  port_.session_batch(std::move(batch));
+}
+
+// An error ends the session; the next one begins with empty caches, and the agent sends again what is not durable.
+Status SessionCore::deliver_delta() {
+  thread_local std::vector<std::byte> rebuilt;
+  rebuilt.clear();
+  RETURN_IF_ERROR(decoder_.decode(batch_.bytes(), rebuilt));
+  ++delta_batches_;
+  batch_ = pool_.take(rebuilt.size());
+  std::copy(rebuilt.begin(), rebuilt.end(), batch_.bytes().begin());
+  deliver(std::move(batch_));
+  return ok_status();
 }
 
 void SessionCore::finish(Error error, bool refused) {
@@ -67,7 +88,7 @@ void SessionCore::received(std::size_t bytes, std::uint64_t now_ns) {
     const FrameHeader& header = reader_.header();
     if (Status status = session_.admit(header); !status.ok()) return broken(status.error());
     // Only a streaming session gets memory for a batch.
-    if (header.type == FrameType::kBatch) {
+    if (header.type == FrameType::kBatch || header.type == FrameType::kDeltaBatch) {
       batch_ = pool_.take(header.payload_bytes);
       complete = reader_.set_payload(batch_.bytes());
     } else {
@@ -109,6 +130,7 @@ void SessionCore::flush_ack(std::uint64_t now_ns) {
 
 void SessionCore::drop_buffers() {
   batch_ = Buffer();
+  decoder_.resize(0);
   payload_ = {};
   output_ = {};
   output_done_ = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A session without its connection: what an agent's bytes lead to, and what is to be sent back. Frames are cut and
-// decoded, the state machine asked, batches handed over, acknowledgements merged, and the memory of batches that wait
+// decoded, deltas resolved, the state machine asked, batches handed over, acknowledgements merged, and the memory of batches that wait
 // for the store is bounded. receiver_session.h puts it on TLS and a socket; the simulator on a simulated network.
 //
 // No socket, clock or thread inside. Threads: one at a time.
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "daemon/receiver/buffer_pool.h"
+#include "daemon/wire/delta_codec.h"
 #include "daemon/wire/frame_reader.h"
 #include "daemon/wire/session.h"
 
@@ -67,11 +68,15 @@ class SessionCore {
   const PeerIdentity& peer() const { return session_.peer(); }
   std::size_t queued_bytes() const { return queued_bytes_; }
   void set_queue_bytes_max(std::size_t bytes) { queue_bytes_max_ = bytes; }
+  const DeltaCache& delta_cache() const { return decoder_.cache(); }
+  std::uint64_t delta_batches() const { return delta_batches_; }
 
  private:
   void perform();
   void finish(Error error, bool refused);
   void broken(const Error& error);
+  void deliver(Buffer batch);
+  Status deliver_delta();
 
   std::size_t queue_bytes_max_;
   BufferPool& pool_;
@@ -81,6 +86,8 @@ class SessionCore {
   FrameReader reader_;
   std::vector<std::byte> payload_;
   Buffer batch_;  // being received
+  DeltaDecoder decoder_;
+  std::uint64_t delta_batches_ = 0;  // that were rebuilt
   std::size_t queued_bytes_ = 0;  // given to the store and not taken yet
   std::vector<std::byte> output_;
   std::size_t output_done_ = 0;

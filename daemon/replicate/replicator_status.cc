@@ -125,6 +125,7 @@ Replicator::RateSample Replicator::sample_rates() {
 
 void Replicator::show_rates(ReplicationStatus& status) {
   const RateSample now = sample_rates();
+  status.link = link_.statistics();
   status.raw_bytes_sent = now.raw_bytes;
   status.wire_bytes_sent = now.wire_bytes;
   if (rate_.empty() || now_ns_ - rate_.back().at_ns >= kRateSampleNs) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/record/record.h"
+#include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
 #include "daemon/tracker/tracker.h"
 
@@ -48,6 +49,7 @@ struct ReplicationStatus {
   bool overloaded = false;
   std::uint64_t raw_bytes_sent = 0;   // since the agent's start
   std::uint64_t wire_bytes_sent = 0;
+  LinkStatistics link;                // what the two above are taken from, and more
 
   Losses losses;
   bool gap_open = false;

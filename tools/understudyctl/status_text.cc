@@ -84,6 +84,24 @@ std::string link_row(const Json& status) {
          (status.at("connected").as_bool(false) ? "connected" : "not connected");
 }
 
+std::string eta_text(const Json& wire) {
+  const std::uint64_t eta_ns = number(wire, "eta_ns");
+  return eta_ns < 1'000'000'000 ? "" : ", done in about " + format_duration_ns(eta_ns);
+}
+
+std::string wire_row(const Json& wire) {
+  if (!wire.is_object()) return "";
+  const std::uint64_t cache = number(wire, "delta_cache_bytes_max");
+  std::string row = cache == 0 ? "no deltas"
+                               : "deltas against " + format_bytes(number(wire, "delta_cache_bytes")) + " of at most " +
+                                     format_bytes(cache);
+  if (const std::string effort = text(wire, "effort"); !effort.empty() && effort != "full") {
+    row += ", only " + effort + " effort, because encoding is slower than the link";
+  }
+  const std::uint64_t limit = number(wire, "bandwidth_limit");
+  return row + (limit == 0 ? "" : ", limited to " + format_bytes(limit) + "/s");
+}
+
 std::string disks_row(const Json& status, std::string_view name) {
   std::string row;
   for (const Json& disk : status.at("disks").items()) {
@@ -107,10 +125,11 @@ std::string agent_text(const Json& status) {
   table.row("notice", text(status, "notice"));
   table.row("overload", text(status, "overload"));
   const std::uint64_t ring = number(status, "ring_bytes");
-  table.row("backlog",
-            format_bytes(number(status, "backlog_bytes")) + (ring == 0 ? "" : " of a ring of " + format_bytes(ring)));
+  table.row("backlog", format_bytes(number(status, "backlog_bytes")) +
+                           (ring == 0 ? "" : " of a ring of " + format_bytes(ring)) + eta_text(status.at("wire")));
   table.row("throughput", format_bytes(number(status, "raw_bytes_per_second")) + "/s of data, " +
                               format_bytes(number(status, "wire_bytes_per_second")) + "/s on the wire");
+  table.row("wire", wire_row(status.at("wire")));
   table.row("losses", losses_row(status.at("losses")));
   table.row("gap", gap_row(status));
   if (const std::uint64_t bytes = number(status, "unreadable_bytes"); bytes != 0) {

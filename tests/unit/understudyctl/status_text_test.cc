@@ -22,14 +22,18 @@ TEST_CASE("an agent in real time is shown with its recovery point") {
                   "copy_done_bytes":100,"copy_total_bytes":100,"rpo_now_ns":120000000,"rpo_p50_ns":80000000,
                   "rpo_p99_ns":450000000,"backlog_bytes":1258291,"ring_bytes":268435456,
                   "raw_bytes_per_second":52428800,"wire_bytes_per_second":13107200,"losses":{"total":0},
-                  "gap_open":false,"last_seq":900,"acknowledged_seq":890,"epoch":1,"generation":2})") ==
+                  "gap_open":false,"last_seq":900,"acknowledged_seq":890,"epoch":1,"generation":2,
+                  "wire":{"delta_cache_bytes":1048576,"delta_cache_bytes_max":67108864,"effort":"light",
+                          "bandwidth_limit":10485760,"eta_ns":2000000000}})") ==
         "agent of server 'web-1'\n"
         "  phase        realtime\n"
         "  disks        /dev/vdb 1 GiB\n"
         "  behind       120 ms now, median 80 ms, 99 % under 450 ms\n"
         "  receiver     'dr-1', connected\n"
-        "  backlog      1.2 MiB of a ring of 256 MiB\n"
+        "  backlog      1.2 MiB of a ring of 256 MiB, done in about 2 s\n"
         "  throughput   50 MiB/s of data, 12.5 MiB/s on the wire\n"
+        "  wire         deltas against 1 MiB of at most 64 MiB, only light effort, because encoding is slower than the "
+        "link, limited to 10 MiB/s\n"
         "  losses       none\n"
         "  gap          none\n"
         "  stream       seq 890 acknowledged of 900, epoch 1, generation 2\n");

@@ -46,7 +46,7 @@ std::optional<EncodedBatch> wait_pop(LinkEncoder& encoder) {
 TEST_CASE("batches come out encoded, in the order they went in, from several threads") {
   std::atomic<int> woken{0};
   LinkEncoder encoder(4, [&] { ++woken; });
-  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_peer(kWireZstd, 0);
   encoder.set_compression({Codec::kZstd, 3}, false);
   std::mt19937_64 random(1);
   for (Seq seq = 1; seq <= 300; ++seq) encoder.push(batch_of(seq, 512 * (1 + random() % 400)));
@@ -70,7 +70,7 @@ TEST_CASE("batches come out encoded, in the order they went in, from several thr
 
 TEST_CASE("a codec the receiver cannot decode is not used") {
   LinkEncoder encoder(1, [] {});
-  encoder.set_peer_codecs(kWireLz4);
+  encoder.set_peer(kWireLz4, 0);
   encoder.set_compression({Codec::kZstd, 1}, false);
   encoder.push(batch_of(1, 65536));
   CHECK(wait_pop(encoder)->info.codec == Codec::kNone);
@@ -81,7 +81,7 @@ TEST_CASE("a codec the receiver cannot decode is not used") {
 
 TEST_CASE("after clear no memory of any batch is referenced") {
   LinkEncoder encoder(2, [] {});
-  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_peer(kWireZstd, 0);
   encoder.set_compression({Codec::kZstd, 19}, false);
   std::weak_ptr<void> alive;
   for (int round = 0; round < 5; ++round) {
