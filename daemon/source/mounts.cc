@@ -44,7 +44,7 @@ std::optional<std::uint32_t> parse_device(const std::string& text) {
 
 }  // namespace
 
-std::vector<MountPoint> parse_mountinfo(std::string_view text) {
+std::vector<MountPoint> parse_mount_points(std::string_view text) {
   std::vector<MountPoint> mounts;
   std::istringstream lines{std::string(text)};
   for (std::string line; std::getline(lines, line);) {
@@ -66,7 +66,7 @@ std::vector<MountPoint> read_mounts(const std::string& path) {
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
-  return parse_mountinfo(text.str());
+  return parse_mount_points(text.str());
 }
 
 }  // namespace understudy

@@ -19,7 +19,7 @@ struct MountPoint {
 };
 
 // Lines that cannot be understood are passed over.
-std::vector<MountPoint> parse_mountinfo(std::string_view text);
+std::vector<MountPoint> parse_mount_points(std::string_view text);
 std::vector<MountPoint> read_mounts(const std::string& path = "/proc/self/mountinfo");
 
 }  // namespace understudy

@@ -7,7 +7,7 @@
 namespace understudy {
 
 ClientSession::ClientSession(ClientSessionOptions options, std::uint64_t now_ns)
-    : SessionCore(now_ns), options_(std::move(options)) {}
+    : SessionBase(now_ns), options_(std::move(options)) {}
 
 Status ClientSession::admit(const FrameHeader& header) const {
   bool expected = false;

@@ -8,7 +8,7 @@
 namespace understudy {
 
 ServerSession::ServerSession(ServerSessionOptions options, std::uint64_t now_ns)
-    : SessionCore(now_ns), options_(std::move(options)), accepted_ns_(now_ns) {}
+    : SessionBase(now_ns), options_(std::move(options)), accepted_ns_(now_ns) {}
 
 Status ServerSession::admit(const FrameHeader& header) const {
   const auto unexpected = [&](std::string_view when) {

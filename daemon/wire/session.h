@@ -106,9 +106,9 @@ using SessionEvent = std::variant<PeerConnected, FrameReceived, BytesReceived, B
                                   Attached, AttachRefused, Committed, NoticeChanged, StopSession>;
 
 // What is the same at both ends: signs of life, and how a session ends.
-class SessionCore {
+class SessionBase {
  protected:
-  explicit SessionCore(std::uint64_t now_ns) : received_ns_(now_ns), sent_ns_(now_ns) {}
+  explicit SessionBase(std::uint64_t now_ns) : received_ns_(now_ns), sent_ns_(now_ns) {}
 
   // Takes events that only tell that bytes moved; notes the time of those that bring some. True = it was such a one.
   bool take_traffic(const SessionEvent& event, std::uint64_t now_ns);
@@ -133,7 +133,7 @@ struct ServerSessionOptions {
   std::string receiver_name;
 };
 
-class ServerSession : private SessionCore {
+class ServerSession : private SessionBase {
  public:
   enum class State : std::uint8_t { kConnecting, kExpectHello, kAttaching, kStreaming, kClosed };
 
@@ -169,7 +169,7 @@ struct ClientSessionOptions {
   Hello hello;
 };
 
-class ClientSession : private SessionCore {
+class ClientSession : private SessionBase {
  public:
   enum class State : std::uint8_t { kIdle, kExpectWelcome, kStreaming, kClosed };
 

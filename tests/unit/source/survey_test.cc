@@ -64,7 +64,7 @@ TEST_CASE("only whole granules are left out, the last of a disk also when it is 
 }
 
 TEST_CASE("mountinfo is understood, and what is not is passed over") {
-  const auto mounts = parse_mountinfo(
+  const auto mounts = parse_mount_points(
       "36 35 253:2 / /mnt\\040one rw,noatime master:1 - ext4 /dev/dm-2 rw,errors=continue\n"
       "37 35 253:3 /sub /ro ro,noatime - xfs /dev/dm-3 rw\n"
       "38 35 8:1 / /srv rw shared:2 propagate_from:1 - xfs /dev/sda1 ro\n"

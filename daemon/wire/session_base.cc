@@ -6,7 +6,7 @@
 
 namespace understudy {
 
-bool SessionCore::take_traffic(const SessionEvent& event, std::uint64_t now_ns) {
+bool SessionBase::take_traffic(const SessionEvent& event, std::uint64_t now_ns) {
   if (std::holds_alternative<BytesSent>(event)) {
     sent_ns_ = now_ns;
     return true;
@@ -18,7 +18,7 @@ bool SessionCore::take_traffic(const SessionEvent& event, std::uint64_t now_ns) 
   return only_bytes;
 }
 
-void SessionCore::keep_alive(const ClockTick& tick, std::uint64_t now_ns, const char* peer,
+void SessionBase::keep_alive(const ClockTick& tick, std::uint64_t now_ns, const char* peer,
                              std::vector<SessionAction>& actions) {
   if (!tick.reading) received_ns_ = now_ns;
   if (now_ns - received_ns_ >= kWireSilenceNsMax) {
@@ -31,27 +31,27 @@ void SessionCore::keep_alive(const ClockTick& tick, std::uint64_t now_ns, const 
   }
 }
 
-void SessionCore::refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions) {
+void SessionBase::refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions) {
   actions.emplace_back(SendMessage{Refuse{code, text}});
   close(Error(ErrorKind::kRefused, std::move(text)), true, actions);
 }
 
-void SessionCore::say_bad_data(const Error& error, std::vector<SessionAction>& actions) {
+void SessionBase::say_bad_data(const Error& error, std::vector<SessionAction>& actions) {
   actions.emplace_back(SendMessage{Bye{ByeCode::kBadData, error.message()}});
   close(error, false, actions);
 }
 
-void SessionCore::stop(StopSession stop, bool say_so, std::vector<SessionAction>& actions) {
+void SessionBase::stop(StopSession stop, bool say_so, std::vector<SessionAction>& actions) {
   if (say_so) actions.emplace_back(SendMessage{Bye{stop.code, stop.text}});
   close(Error(ErrorKind::kClosed, std::move(stop.text)), false, actions);
 }
 
-void SessionCore::close(Error error, bool refused, std::vector<SessionAction>& actions) {
+void SessionBase::close(Error error, bool refused, std::vector<SessionAction>& actions) {
   closed_ = true;
   actions.emplace_back(CloseSession{std::move(error), refused});
 }
 
-Error SessionCore::unexpected_message(const Message& message) {
+Error SessionBase::unexpected_message(const Message& message) {
   return Error(ErrorKind::kCorrupt, "unexpected " + std::string(frame_type_name(type_of(message))) + " frame");
 }
 
