@@ -59,7 +59,7 @@ def load(case, authority, receiver, name, agents, *options):
     reached = result["bytes_per_second"] / (steady * RATE)
     print(f"{name}: {json.dumps(result)}; {seen['threads']} threads, {seen['files']} files", flush=True)
     check(reached > 0.95, f"the agents reached only {reached:.2f} of their rate")
-    check(seen["threads"] <= THREADS_MAX, f"the receiver has {seen['threads']} threads, at most {THREADS_MAX} are allowed")
+    check(seen["threads"] <= THREADS_MAX, f"the receiver has {seen['threads']} threads, {THREADS_MAX} are allowed")
     files_max = FILES_BESIDE + FILES_OF_AGENT * agents
     check(seen["files"] <= files_max, f"the receiver has {seen['files']} open files, at most {files_max} are allowed")
     return result
