@@ -48,7 +48,8 @@ void SourceHost::run_application() {
 bool SourceHost::overlaps_in_flight(std::uint16_t disk, std::uint64_t offset, std::uint64_t length) const {
   return std::any_of(in_flight_.begin(), in_flight_.end(), [&](const auto& entry) {
     const InFlight& other = entry.second;
-    return other.disk == disk && offset < other.offset_bytes + other.length_bytes && other.offset_bytes < offset + length;
+    return other.disk == disk && offset < other.offset_bytes + other.length_bytes &&
+           other.offset_bytes < offset + length;
   });
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1500
 
-# name, file, what stands there, what stands there instead
+# name, file, then pairs of what stands there and what stands there instead
 MUTATIONS = [
     ('ack-before-sync', 'daemon/receiver/store_worker.cc',
      '  uncommitted_bytes_ += batch.size();\n',
@@ -43,15 +43,17 @@ MUTATIONS = [
     ('superseded-copy-finishes', 'daemon/replicate/replicator_stream.cc',
      '    acknowledgement_.copy_superseded(range);\n', '    (void)range;\n'),
     ('ring-released-at-send', 'daemon/replicate/replicator_stream.cc',
-     '  sent_seq_ = closed.last_seq;\n', '  sent_seq_ = closed.last_seq;\n  tracker_.release(closed.cursor.position);\n'),
+     '  sent_seq_ = closed.last_seq;\n',
+     '  sent_seq_ = closed.last_seq;\n  tracker_.release(closed.cursor.position);\n'),
     ('resume-at-seq', 'daemon/replicate/stream_writer.cc',
      '  next_seq_ = last_seq + 1;\n', '  next_seq_ = last_seq;\n'),
     ('flush-order-dropped', 'daemon/replicate/stream_writer.cc',
      '  if (event.preflush || event.kind == CaptureKind::kBarrier) {', '  if (event.kind == CaptureKind::kBarrier) {'),
     ('losses-ignored-at-reconnect', 'daemon/replicate/gap_tracker.cc',
      '  accounted_losses_ = position.cursor.loss_count;\n}', '  accounted_losses_ = ~std::uint64_t{0} >> 1;\n}'),
-    ('heal-with-lost-in-flight', 'daemon/replicate/copier.cc',
-     '  if (!lost_in_flight && !dirty) return true;\n', '  (void)lost_in_flight;\n  if (!dirty) return true;\n'),
+    ('lost-in-flight-copied', 'daemon/replicate/copier.cc',
+     '  if (!lost_in_flight && !dirty) return true;\n', '  (void)lost_in_flight;\n  if (!dirty) return true;\n',
+     '    if (write.lost) {\n', '    if (write.lost && write.length_bytes == 0) {\n'),
     ('missed-program-ignored', 'daemon/replicate/replicator_stream.cc',
      'return tracker_.losses().unprovable > unprovable_seen_; }', 'return false; }'),
     ('times-fall', 'daemon/replicate/stream_writer.cc',
@@ -84,17 +86,18 @@ def main() -> int:
     build = Path(sys.argv[1]).resolve()
     names = sys.argv[2:]
     missed = []
-    for name, file, old, new in MUTATIONS:
+    for name, file, *texts in MUTATIONS:
         if names and name not in names:
             continue
         path = SOURCE / file
         original = path.read_text(encoding='utf-8')
-        if original.count(old) != 1:
-            print(f'{name}: its text stands {original.count(old)} times in {file}', flush=True)
-            missed.append(name)
-            continue
+        mutated = original
+        for old, new in zip(texts[::2], texts[1::2]):
+            if mutated.count(old) != 1:
+                sys.exit(f'{name}: its text stands {mutated.count(old)} times in {file}: {old.strip()}')
+            mutated = mutated.replace(old, new)
         try:
-            path.write_text(original.replace(old, new), encoding='utf-8')
+            path.write_text(mutated, encoding='utf-8')
             found = build_and_run(build)
         finally:
             path.write_text(original, encoding='utf-8')

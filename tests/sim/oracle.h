@@ -2,8 +2,8 @@
 // Knows every write that was ever submitted, and checks what the store has against it:
 //
 //   I1  between two losses, the stream's WRITE, ZERO and BARRIER records are the captured events, one by one, in order
-//   I2  a write that is no record lies under a GAP that stands where it is missing, and nowhere else; after the HEAL the
-//       disks equal the prefix of writes, whatever was lost
+//   I2  a write that is no record lies under a GAP that stands where it is missing, and nowhere else; after the HEAL
+//       the disks equal the prefix of writes, whatever was lost
 //   I4  the same: copies never show anything but the prefix
 //   I5  whatever was promised (ACK, WELCOME) is there after the worst power cut
 //   I6  positions in gaps are refused, times never fall, barriers stand where flushes were

@@ -97,7 +97,8 @@ int main(int argc, char** argv) {
     total.trace_hash ^= outcome.trace_hash * (2 * seed + 1);
     for (std::size_t row = 0; row < outcome.faults.size(); ++row) total.faults[row] += outcome.faults[row];
   }
-  std::printf("sim: %llu seeds from %llu on: %llu events, %llu records and %llu points checked, %llu heals; trace %016llx\n",
+  std::printf("sim: %llu seeds from %llu on: %llu events, %llu records and %llu points checked, %llu heals; "
+              "trace %016llx\n",
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
               static_cast<unsigned long long>(total.events), static_cast<unsigned long long>(total.records),
               static_cast<unsigned long long>(total.points), static_cast<unsigned long long>(total.heals),

@@ -30,6 +30,9 @@ SourceHost::SourceHost(World& world, Oracle& oracle, Dial dial)
   buffer_bytes_ = 8192u << world_.below(3);
   write_pause_us_ = static_cast<std::uint32_t>(1000u << world_.below(5));
 
+  read_pause_us_ = static_cast<std::uint32_t>(500u << world_.below(4));
+  read_pieces_ = static_cast<std::uint32_t>(2u << world_.below(5));
+
   options_.server = fixed_uuid(1);
   for (std::size_t i = 0; i < disks; ++i) {
     DiskGeometry disk;
@@ -179,10 +182,10 @@ void SourceHost::wake_agent(std::uint64_t delay_ns) {
 // Reads make progress while others write.
 void SourceHost::read_disks() {
   reading_ = true;
-  world_.scheduler.after(world_.between(20, 2000) * kMicrosecond, [this] {
+  world_.scheduler.after((20 + world_.below(2 * read_pause_us_)) * kMicrosecond, [this] {
     reading_ = false;
     if (!reader_) return;
-    reader_->progress(world_.random, static_cast<std::uint32_t>(1 + world_.below(24)));
+    reader_->progress(world_.random, static_cast<std::uint32_t>(1 + world_.below(read_pieces_)));
     wake_agent(0);
     if (reader_->in_progress() > 0) read_disks();
   });

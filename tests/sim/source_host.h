@@ -91,6 +91,8 @@ class SourceHost {
   std::uint32_t buffer_bytes_ = 0;
   ReplicatorOptions options_;
   std::uint32_t write_pause_us_ = 0;  // between bursts of the applications, on average
+  std::uint32_t read_pause_us_ = 0;   // between pieces of reads of the disks, on average
+  std::uint32_t read_pieces_ = 0;     // so many of them at a time, at most
 
   std::uint64_t boots_ = 0;
   std::unique_ptr<SimulatedCapture> capture_;

@@ -61,7 +61,8 @@ colour: blue
   const std::string text = config.error().message();
   for (const char* part :
        {"receiver.yaml:1:", "receiver.yaml:2:", "example.org", "key", "receiver.yaml:6:", "has a store already",
-        "receiver.yaml:7:", "overlaps '/srv/a'", "'20MiB' is no rate", "for example 20MiB/s", "queue_bytes", "segment_bytes", "receiver.yaml:8:", "colour"}) {
+        "receiver.yaml:7:", "overlaps '/srv/a'", "'20MiB' is no rate", "for example 20MiB/s", "queue_bytes",
+        "segment_bytes", "receiver.yaml:8:", "colour"}) {
     CHECK_MESSAGE(contains(text, part), part << " in " << text);
   }
 }
