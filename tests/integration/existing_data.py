@@ -103,8 +103,8 @@ class Busy:
         self.case.run("sync")
 
     def free(self):
-        """What need not be identical. All of the one with clusters: a used cluster may hold blocks that no file maps and
-        nobody has written. Its files are compared."""
+        """What need not be identical. All of the one with clusters: a used cluster may hold blocks that no file maps
+        and nobody has written. Its files are compared."""
         extents = [whole_partition(self.disk, CLUSTERS)]
         for number, kind, _ in MOUNTED.values():
             if number != CLUSTERS:
