@@ -26,6 +26,11 @@ class Agent {
   Agent(std::string config_path, AgentConfig config, std::string software)
       : config_path_(std::move(config_path)), config_(std::move(config)), software_(std::move(software)) {}
 
+  // The survey's thread answers to the replication thread, and is asked by it: it ends first, and goes last.
+  ~Agent() {
+    if (survey_) survey_->stop();
+  }
+
   // Until it is told to stop; the exit status.
   int run();
 

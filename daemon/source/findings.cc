@@ -31,6 +31,10 @@ void judge_volume(const FileSystemFacts& volume, bool leave_out_swap, std::vecto
   if (volume.type.empty() || volume.type == "ambivalent") {
     findings.push_back({"no-file-system", quote(volume.name) + " holds nothing that is known here: all of it is copied",
                         "nothing to do when an application uses it directly"});
+  } else if (volume.type.ends_with("_member")) {
+    findings.push_back({"not-left-out",
+                        quote(volume.name) + " is a " + quote(volume.type) + " that is not active: all of it is copied",
+                        "activate it before the first copy, or remove it"});
   } else if (!is_known_kind(volume.type)) {
     findings.push_back({"file-system-kind",
                         quote(volume.name) + " holds " + quote(volume.type) + ": all of it is copied, used or not",

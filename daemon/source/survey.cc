@@ -36,7 +36,7 @@ class Surveyor {
     std::vector<FileSystemFacts> facts;
     for (const Volume& volume : volumes) {
       if (cancel_.load(std::memory_order_relaxed)) break;
-      facts.push_back(look_at(volume));
+      facts.push_back(look_at(volume, share_blocks(volume, volumes)));
     }
     for (const SurveyDisk& disk : options_.disks) {
       result_.disks.push_back(
@@ -50,7 +50,23 @@ class Surveyor {
   }
 
  private:
-  FileSystemFacts look_at(const Volume& volume) {
+  // Volumes that lie over one another (made by hand with dmsetup): what one calls free may be the other's data.
+  static bool share_blocks(const Volume& volume, const std::vector<Volume>& volumes) {
+    for (const Volume& other : volumes) {
+      if (&other == &volume) continue;
+      for (const VolumeSegment& a : volume.segments) {
+        for (const VolumeSegment& b : other.segments) {
+          if (a.slot == b.slot && a.disk_offset_bytes < b.disk_offset_bytes + b.length_bytes &&
+              b.disk_offset_bytes < a.disk_offset_bytes + a.length_bytes) {
+            return true;
+          }
+        }
+      }
+    }
+    return false;
+  }
+
+  FileSystemFacts look_at(const Volume& volume, bool shared) {
     FileSystemFacts facts;
     facts.name = volume.name;
     facts.type = volume.type;
@@ -69,7 +85,9 @@ class Surveyor {
       break;
     }
     if (!options_.free_space) return facts;
-    Result<ExtentList> free = free_extents(volume, facts);
+    Result<ExtentList> free =
+        shared ? Error(ErrorKind::kBusy, "another volume lies over it") : free_extents(volume, facts);
+    if (free.ok() && !unchanged(volume)) free = Error(ErrorKind::kBusy, "its table was changed meanwhile");
     if (!free.ok()) {
       if (free.error().kind() != ErrorKind::kClosed) {
         result_.findings.push_back(
@@ -136,9 +154,8 @@ ExtentList whole_granules(const ExtentList& extents, std::uint32_t granule_bytes
   for (const Extent& extent : extents) {
     if (extent.offset_bytes >= disk_bytes) break;
     const std::uint64_t begin = (extent.offset_bytes + granule_bytes - 1) / granule_bytes * granule_bytes;
-    // The last granule of a disk may be shorter; a free one ends with the disk.
-    const std::uint64_t end =
-        extent.end_bytes() >= disk_bytes ? disk_bytes : extent.end_bytes() / granule_bytes * granule_bytes;
+    // The last granule of a disk may be shorter; it is copied, so that nothing depends on where exactly the disk ends.
+    const std::uint64_t end = std::min(extent.end_bytes(), disk_bytes) / granule_bytes * granule_bytes;
     if (end > begin) list.push_back({begin, end - begin});
   }
   return list;

@@ -219,7 +219,13 @@ class Finder {
 
   void add_volume(const SurveyDisk& disk, Region region, std::string name, std::string path, std::uint64_t begin_bytes,
                   std::uint32_t device, std::string type) {
-    Volume volume{std::move(name), std::move(path), begin_bytes, region.size_bytes, device, std::move(type), {}, true};
+    Volume volume;
+    volume.name = std::move(name);
+    volume.path = std::move(path);
+    volume.begin_bytes = begin_bytes;
+    volume.size_bytes = region.size_bytes;
+    volume.device = device;
+    volume.type = std::move(type);
     volume.segments.push_back({0, disk.slot, region.begin_bytes, region.size_bytes});
     volumes_.push_back(std::move(volume));
   }
@@ -243,6 +249,7 @@ class Finder {
     for (const DmTarget& target : *table) {
       if (!add_target(target, volume)) return;
     }
+    volume.table = *table;
     const auto within = look_at(volume.path, {0, volume.size_bytes}, true);
     if (!within || !within->table.empty()) return;  // partitions within a logical volume: data
     volume.type = within->type;
@@ -281,6 +288,12 @@ class Finder {
 
 std::vector<Volume> find_volumes(const std::vector<SurveyDisk>& disks, std::vector<std::string>& remarks) {
   return Finder(disks, remarks).find();
+}
+
+bool unchanged(const Volume& volume) {
+  if (volume.table.empty()) return true;
+  const auto table = dm_table(volume.device);
+  return table.ok() && *table == volume.table;
 }
 
 ExtentList on_disk(const Volume& volume, const ExtentList& extents, std::uint16_t slot) {

@@ -33,6 +33,15 @@ struct VolumeSegment {
   std::uint64_t length_bytes = 0;
 };
 
+// One target of a dm device.
+struct DmTarget {
+  std::string type;
+  std::string parameters;
+  std::uint64_t start_bytes = 0;
+  std::uint64_t length_bytes = 0;
+  bool operator==(const DmTarget&) const = default;
+};
+
 struct Volume {
   std::string name;               // for people: "/dev/vda2", "/dev/mapper/vg-root"
   std::string path;               // of the device it is read from
@@ -41,6 +50,7 @@ struct Volume {
   std::uint32_t device = 0;  // by which it is mounted; 0 = the kernel does not know it as a device
   std::string type;          // libblkid's TYPE: "ext4", "xfs", "swap", "btrfs" ...; empty = no signature, or several
   std::vector<VolumeSegment> segments;  // ascending by volume_offset_bytes
+  std::vector<DmTarget> table;          // of a logical volume
   bool complete = true;                 // all of it lies on protected disks
 };
 
@@ -48,16 +58,12 @@ struct Volume {
 // may not be read) is left out, with a line in `remarks`.
 std::vector<Volume> find_volumes(const std::vector<SurveyDisk>& disks, std::vector<std::string>& remarks);
 
+// Whether it still lies where it did: the table of a logical volume may be changed at any time.
+bool unchanged(const Volume& volume);
+
 // Extents of the volume as extents of its disk `slot`.
 ExtentList on_disk(const Volume& volume, const ExtentList& extents, std::uint16_t slot);
 
-// One target of a dm device.
-struct DmTarget {
-  std::string type;
-  std::string parameters;
-  std::uint64_t start_bytes = 0;
-  std::uint64_t length_bytes = 0;
-};
 // The live table of a dm device. kUnsupported: no device mapper.
 Result<std::vector<DmTarget>> dm_table(std::uint32_t device);
 

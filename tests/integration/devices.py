@@ -58,12 +58,12 @@ class LoopDisk:
         self.case.run("blockdev", "--flushbufs", self.device)
 
 
-def make_file_system(case, kind, device, discard=True):
+def make_file_system(case, kind, device, discard=True, options=()):
     """Without discard, what stood in the free space before stays there."""
     command = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0," +
                         ("discard" if discard else "nodiscard")],
                "xfs": ["mkfs.xfs", "-q", "-f", *([] if discard else ["-K"])]}[kind]
-    case.run(*command, device)
+    case.run(*command, *options, device)
 
 
 def free_extents(case, kind, device, offset=0):
@@ -73,7 +73,10 @@ def free_extents(case, kind, device, offset=0):
         block = int(re.search(r"^Block size: +(\d+)$", text, re.MULTILINE)[1])
         parts = [part.strip().split("-") for line in re.findall(r"^  Free blocks: (.*)$", text, re.MULTILINE)
                  for part in line.split(",") if part.strip()]
-        extents = [(int(part[0]), int(part[-1]) + 1) for part in parts]
+        # With clusters, dumpe2fs names the first block of the last free cluster as the end.
+        cluster = re.search(r"^Cluster size: +(\d+)$", text, re.MULTILINE)
+        step = int(cluster[1]) // block if cluster else 1
+        extents = [(int(part[0]), int(part[-1]) + step) for part in parts]
     else:
         super_block = case.run("xfs_db", "-r", "-c", "sb 0", "-c", "p blocksize agblocks", device).stdout
         block, group_blocks = (int(value) for value in re.findall(r"= (\d+)", super_block))

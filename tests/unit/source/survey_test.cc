@@ -40,6 +40,7 @@ TEST_CASE("what an operator should know is found") {
   };
   CHECK(with({"/dev/vdb", "btrfs", {"/srv"}, 0, 0, true}) == Codes{"file-system-kind"});
   CHECK(with({"/dev/vdb", "", {}, 0, 0, true}) == Codes{"no-file-system"});
+  CHECK(with({"/dev/vdb", "LVM2_member", {}, 0, 0, true}) == Codes{"not-left-out"});
   CHECK(with({"/dev/vdb", "swap", {}, 0, 0, true}) == Codes{"swap-copied"});
   CHECK(with({"/dev/vdb", "swap", {}, 0, 0, true}, true).empty());
   CHECK(with({"/dev/vdb", "xfs", {}, 0, 0, false}) == Codes{"volume-elsewhere"});
@@ -52,14 +53,14 @@ TEST_CASE("what an operator should know is found") {
   }
 }
 
-TEST_CASE("only whole granules are left out, the last of a disk also when it is shorter") {
+TEST_CASE("only whole granules are left out, and never a last one that is shorter") {
   constexpr std::uint32_t kGranule = 65536;
   constexpr std::uint64_t kDisk = 10 * kGranule + 512;
   CHECK(whole_granules({{1, kGranule}, {3 * kGranule - 1, 2 * kGranule}}, kGranule, kDisk) ==
         ExtentList{{3 * kGranule, kGranule}});
-  CHECK(whole_granules({{9 * kGranule + 1, kGranule + 511}}, kGranule, kDisk) == ExtentList{{10 * kGranule, 512}});
+  CHECK(whole_granules({{9 * kGranule + 1, kGranule + 511}}, kGranule, kDisk) == ExtentList{});
   CHECK(whole_granules({{9 * kGranule, kGranule + 511}}, kGranule, kDisk) == ExtentList{{9 * kGranule, kGranule}});
-  CHECK(whole_granules({{0, 100 * kGranule}}, kGranule, kDisk) == ExtentList{{0, kDisk}});
+  CHECK(whole_granules({{0, 100 * kGranule}}, kGranule, kDisk) == ExtentList{{0, 10 * kGranule}});
   CHECK(whole_granules({{kDisk, kGranule}}, kGranule, kDisk).empty());
 }
 

@@ -47,15 +47,15 @@ TEST_CASE("the free extents of XFS file systems are those that xfs_db lists") {
   compare(directory, "-m uuid=01234567-89ab-cdef-0123-456789abcdef", 4096);
 }
 
-TEST_CASE("a file system with another identity than its blocks is read, one of a needed repair is refused") {
+TEST_CASE("what is not plainly clean is refused") {
   TemporaryDirectory directory;
   const std::string image = make_xfs(directory.path(), "", 320 * kMiB);
-  const ExtentList before = *free_of(image);
+  REQUIRE(free_of(image).ok());
+  // A journal as xfs_admin leaves it, with blocks of no turn behind its head. After the next mount it is plain again.
   output_of("PATH=$PATH:/sbin:/usr/sbin xfs_admin -U 11111111-2222-3333-4444-555555555555 " + image);
-  const auto after = free_of(image);
-  REQUIRE_MESSAGE(after.ok(), after.error().message());
-  CHECK(*after == before);
-  output_of("PATH=$PATH:/sbin:/usr/sbin xfs_db -x -c 'version needsrepair' " + image);
+  CHECK(free_of(image).error().kind() == ErrorKind::kBusy);
+  // A repair is needed: found before anything else.
+  output_of("PATH=$PATH:/sbin:/usr/sbin xfs_db -x -c 'sb 0' -c 'write features_incompat 0x1b' " + image);
   CHECK(free_of(image).error().kind() == ErrorKind::kUnsupported);
 }
 
