@@ -42,12 +42,17 @@ std::string object(const FreezeTarget& target) { return quote(target.mount_point
 
 }  // namespace
 
-Freezer::~Freezer() {
-  if (socket_.valid()) (void)thaw();
+Freezer::~Freezer() { abandon(); }
+
+// The guard takes the end of its socket for our end, which is always right.
+void Freezer::abandon() {
+  if (!socket_.valid()) return;
+  socket_.reset();
+  reap();
 }
 
 Status Freezer::prepare(std::vector<FreezeTarget> targets, std::uint64_t deadline_ns) {
-  CHECK(!socket_.valid());
+  abandon();
   reap();
   if (!lingering_.empty()) {
     return Error(ErrorKind::kBusy, "an earlier freeze has not ended: process " + std::to_string(lingering_.front()) +

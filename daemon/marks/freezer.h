@@ -32,7 +32,7 @@ class Freezer {
  public:
   // `guard_program` is started as the guard; the agent's own file by default.
   explicit Freezer(std::string guard_program = "/proc/self/exe") : guard_program_(std::move(guard_program)) {}
-  // Thaws what is frozen.
+  // abandon().
   ~Freezer();
   Freezer(const Freezer&) = delete;
   Freezer& operator=(const Freezer&) = delete;
@@ -45,6 +45,8 @@ class Freezer {
   Status freeze();
   // Thaws. An error says why not all were frozen until now: the deadline had passed, or somebody else thawed one.
   Status thaw();
+  // Gives up what was prepared; what is frozen is thawed. Nothing happens when there is nothing.
+  void abandon();
 
  private:
   enum class State : std::uint8_t { kIdle, kFreezing, kFrozen, kThawed };

@@ -5,7 +5,7 @@
 // usage: hold-freeze GUARD_PROGRAM DEADLINE_MS MOUNT_POINT...
 //
 // Says "frozen GUARD_PID" or "not frozen: reason" on stdout; a line on stdin thaws, and it says "held" or "not held:
-// reason" and ends.
+// reason" and ends. Without an input it holds on until it is killed.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -44,7 +44,7 @@ int run(int argc, char** argv) {
   }
   std::cout << "frozen " << child() << std::endl;
   std::string line;
-  std::getline(std::cin, line);
+  if (!std::getline(std::cin, line)) ::pause();
   status = freezer.thaw();
   std::cout << (status.ok() ? "held" : "not held: " + status.error().message()) << std::endl;
   return 0;
