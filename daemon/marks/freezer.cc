@@ -86,8 +86,8 @@ Status Freezer::start_guard(std::uint64_t deadline_ns) {
   UniqueFd theirs(pair[1]);
   SpawnRequest request;
   request.program = guard_program_;
-  request.arguments = {"understudy-freeze-guard", "--freeze-guard", std::to_string(targets_.size()),
-                       std::to_string(deadline_ns)};
+  request.arguments = {"understudy-freeze-guard", "--freeze-guard", std::to_string(deadline_ns)};
+  for (const FreezeTarget& target : targets_) request.arguments.push_back(std::to_string(target.level));
   request.descriptors.push_back({theirs.get(), kGuardSocketFd});
   for (std::size_t i = 0; i < targets_.size(); ++i) {
     request.descriptors.push_back({targets_[i].fd.get(), kGuardFirstFd + static_cast<int>(i)});

@@ -26,6 +26,7 @@ struct FreezeTarget {
   std::string mount_point;  // for messages
   std::string type;         // of the file system
   UniqueFd fd;              // of a file or directory on it
+  std::uint32_t level = 0;  // those of one level, which stand together, are frozen at the same time
 };
 
 class Freezer {

@@ -32,7 +32,7 @@ int run(int argc, char** argv) {
   if (argc < 4) return 2;
   std::vector<FreezeTarget> targets;
   for (int i = 3; i < argc; ++i) {
-    targets.push_back({argv[i], "test", UniqueFd(::open(argv[i], O_RDONLY | O_CLOEXEC))});
+    targets.push_back({argv[i], "test", UniqueFd(::open(argv[i], O_RDONLY | O_CLOEXEC)), 0});
     if (!targets.back().fd.valid()) return 2;
   }
   Freezer freezer(argv[1]);
