@@ -164,7 +164,7 @@ def test(case):
     case.defer(case.run, "umount", bind)
     # The agent's own state lies on what it freezes.
     state = mounts["ext4"].directory / "agent-state"
-    protected = Protected(case, [disk], agent_allowed=["is crash-consistent only", "post hook", "gap from seq .* overflow"],
+    protected = Protected(case, [disk], agent_allowed=["is crash-consistent only", "gap from seq .* overflow"],
                           state_directory=state, marks={"freeze": {"deadline": f"{DEADLINE_S}s"}})
     protected.start()
     database = SqliteLoad(case, mounts["xfs"].directory / "numbered.db")
