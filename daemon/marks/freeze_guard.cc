@@ -39,6 +39,7 @@ struct Keeper {
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;
   std::uint32_t index = 0;
+  std::uint64_t level = 0;  // written before the threads begin
   Phase phase = Phase::kIdle;
   bool freeze_wanted = false;
   bool thaw_wanted = false;
@@ -127,15 +128,25 @@ std::optional<GuardOrder> next_order() {
   return GuardOrder::kThaw;
 }
 
-// One after the other, in the order given: what lies above before what lies below. True = the deadline came first.
+// Whether all from `first` to before `end` are in `phase`.
+bool all_are(Phase phase, std::uint32_t first, std::uint32_t end) {
+  for (std::uint32_t i = first; i < end; ++i) {
+    if (phase_of(g_keepers[i]) != phase) return false;
+  }
+  return true;
+}
+
+// One level after the other, in the order given: what lies above before what lies below. Much of a freeze is waiting
+// for the kernel's grace periods, so those of one level wait together. True = the deadline came first.
 bool freeze_until_told(std::uint64_t deadline_ns) {
   std::uint32_t begun = 0;
   bool all_told = false;
   while (system_clock().boot_ns() < deadline_ns) {
     if (next_order()) return false;
-    const bool last_is_frozen = begun == 0 || phase_of(g_keepers[begun - 1]) == Phase::kFrozen;
+    const bool last_is_frozen = all_are(Phase::kFrozen, 0, begun);
     if (last_is_frozen && begun < g_count) {
-      want(g_keepers[begun++], &Keeper::freeze_wanted);
+      const std::uint64_t level = g_keepers[begun].level;
+      while (begun < g_count && g_keepers[begun].level == level) want(g_keepers[begun++], &Keeper::freeze_wanted);
     } else if (last_is_frozen && !all_told) {
       all_told = true;
       report(GuardReport::Kind::kAllFrozen);
@@ -148,16 +159,18 @@ bool freeze_until_told(std::uint64_t deadline_ns) {
 
 // The other way round: the thaw of an upper file system writes to the lower one.
 void thaw_all() {
-  for (std::uint32_t i = g_count; i-- > 0;) {
-    want(g_keepers[i], &Keeper::thaw_wanted);
+  for (std::uint32_t end = g_count; end > 0;) {
+    std::uint32_t first = end;
+    while (first > 0 && g_keepers[first - 1].level == g_keepers[end - 1].level) {
+      want(g_keepers[--first], &Keeper::thaw_wanted);
+    }
     const std::uint64_t patience_end_ns = system_clock().boot_ns() + kThawPatienceNs;
-    while (phase_of(g_keepers[i]) != Phase::kThawed && system_clock().boot_ns() < patience_end_ns) {
+    while (!all_are(Phase::kThawed, first, end) && system_clock().boot_ns() < patience_end_ns) {
       wait_for_change(false, patience_end_ns);
     }
+    end = first;
   }
-  for (std::uint32_t i = 0; i < g_count; ++i) {
-    while (phase_of(g_keepers[i]) != Phase::kThawed) wait_for_change(false, system_clock().boot_ns() + kThawPatienceNs);
-  }
+  while (!all_are(Phase::kThawed, 0, g_count)) wait_for_change(false, system_clock().boot_ns() + kThawPatienceNs);
 }
 
 void close_the_rest(int first) {
@@ -199,12 +212,15 @@ bool prepare() {
 }  // namespace
 
 int run_freeze_guard(int count, char** arguments) {
-  const auto file_systems = count == 2 ? parse_unsigned(arguments[0]) : std::nullopt;
-  const auto deadline_ns = count == 2 ? parse_unsigned(arguments[1]) : std::nullopt;
-  if (!file_systems || !deadline_ns || *file_systems == 0 || *file_systems > kFrozenFileSystemsMax) {
-    return kExitBadArguments;  // nobody starts it by hand
+  // Nobody starts it by hand.
+  if (count < 2 || count - 1 > static_cast<int>(kFrozenFileSystemsMax)) return kExitBadArguments;
+  const auto deadline_ns = parse_unsigned(arguments[0]);
+  g_count = static_cast<std::uint32_t>(count - 1);
+  for (std::uint32_t i = 0; i < g_count; ++i) {
+    const auto level = parse_unsigned(arguments[1 + i]);
+    if (!deadline_ns || !level) return kExitBadArguments;
+    g_keepers[i].level = *level;
   }
-  g_count = static_cast<std::uint32_t>(*file_systems);
   if (!prepare()) return kExitFailure;
   report(GuardReport::Kind::kReady);
   std::optional<GuardOrder> order;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The process that freezes file systems, and thaws them again whatever becomes of the agent.
 //
-// The agent starts itself once more as `understudy-agent --freeze-guard COUNT DEADLINE_NS` (freezer.h). The guard is
-// in a session of its own, ignores every signal that can be ignored, has its memory locked, holds nothing but one
+// The agent starts itself once more as `understudy-agent --freeze-guard DEADLINE_NS LEVEL...` (freezer.h), a level for
+// each file system: those of one level are frozen at the same time, and before those of the next, lower one. The guard
+// is in a session of its own, ignores every signal that can be ignored, has its memory locked, holds nothing but one
 // descriptor per file system and the socket to the agent, and allocates nothing once it has said that it is ready. It
 // thaws when the agent says so, when the agent is gone (end of file on the socket), or at the deadline, whatever comes
 // first: an agent that was killed, stopped or hangs cannot keep a file system frozen.

@@ -26,6 +26,7 @@ Result<std::vector<FreezeTarget>> open_freeze_targets(const std::vector<FileSyst
   for (const FileSystemMounts& file_system : file_systems) {
     FreezeTarget target;
     target.type = file_system.type;
+    target.level = file_system.level;
     std::string why = "another mount hides it";
     for (const std::string& point : file_system.mount_points) {
       UniqueFd fd(::open(point.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));

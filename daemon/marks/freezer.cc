@@ -42,12 +42,17 @@ std::string object(const FreezeTarget& target) { return quote(target.mount_point
 
 }  // namespace
 
-Freezer::~Freezer() {
-  if (socket_.valid()) (void)thaw();
+Freezer::~Freezer() { abandon(); }
+
+// The guard takes the end of its socket for our end, which is always right.
+void Freezer::abandon() {
+  if (!socket_.valid()) return;
+  socket_.reset();
+  reap();
 }
 
 Status Freezer::prepare(std::vector<FreezeTarget> targets, std::uint64_t deadline_ns) {
-  CHECK(!socket_.valid());
+  abandon();
   reap();
   if (!lingering_.empty()) {
     return Error(ErrorKind::kBusy, "an earlier freeze has not ended: process " + std::to_string(lingering_.front()) +
@@ -81,8 +86,8 @@ Status Freezer::start_guard(std::uint64_t deadline_ns) {
   UniqueFd theirs(pair[1]);
   SpawnRequest request;
   request.program = guard_program_;
-  request.arguments = {"understudy-freeze-guard", "--freeze-guard", std::to_string(targets_.size()),
-                       std::to_string(deadline_ns)};
+  request.arguments = {"understudy-freeze-guard", "--freeze-guard", std::to_string(deadline_ns)};
+  for (const FreezeTarget& target : targets_) request.arguments.push_back(std::to_string(target.level));
   request.descriptors.push_back({theirs.get(), kGuardSocketFd});
   for (std::size_t i = 0; i < targets_.size(); ++i) {
     request.descriptors.push_back({targets_[i].fd.get(), kGuardFirstFd + static_cast<int>(i)});

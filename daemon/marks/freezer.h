@@ -26,13 +26,14 @@ struct FreezeTarget {
   std::string mount_point;  // for messages
   std::string type;         // of the file system
   UniqueFd fd;              // of a file or directory on it
+  std::uint32_t level = 0;  // those of one level, which stand together, are frozen at the same time
 };
 
 class Freezer {
  public:
   // `guard_program` is started as the guard; the agent's own file by default.
   explicit Freezer(std::string guard_program = "/proc/self/exe") : guard_program_(std::move(guard_program)) {}
-  // Thaws what is frozen.
+  // abandon().
   ~Freezer();
   Freezer(const Freezer&) = delete;
   Freezer& operator=(const Freezer&) = delete;
@@ -45,6 +46,8 @@ class Freezer {
   Status freeze();
   // Thaws. An error says why not all were frozen until now: the deadline had passed, or somebody else thawed one.
   Status thaw();
+  // Gives up what was prepared; what is frozen is thawed. Nothing happens when there is nothing.
+  void abandon();
 
  private:
   enum class State : std::uint8_t { kIdle, kFreezing, kFrozen, kThawed };

@@ -16,7 +16,7 @@ namespace {
 // For the replication to give a mark its place, when no freeze sets a shorter limit.
 constexpr std::uint64_t kPlaceNs = 10'000'000'000;
 // How long the stream waits at a mark for its description: a thaw is a matter of milliseconds.
-constexpr std::uint64_t kHoldNsMax = 2'000'000'000;
+constexpr std::uint64_t kHoldNsMax = 5'000'000'000;
 // What a stop of the agent leaves to a post hook.
 constexpr std::uint64_t kStopHookNs = 10'000'000'000;
 
@@ -119,6 +119,7 @@ class MarkService::Making {
     };
     steps.describe = [this](const MarkInfo& mark) { ticket_->describe(mark); };
     const QuiesceOutcome outcome = run_quiesced(name_, policy_, steps);
+    freezer().abandon();  // a guard that was prepared, and not needed because a hook failed
     for (const std::string& warning : outcome.warnings) shared_->on_event({MarkEvent::Kind::kHookFailed, warning});
     return outcome.placed;
   }

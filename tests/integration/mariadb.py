@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MariaDB server of Debian's package with its own data directory, socket only, and a client for it."""
+"""A MariaDB server of Debian's core package with its own data directory, socket only, and a client for it."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import Skip, check, tail
 
 HERE = Path(__file__).resolve().parent
+USER = "nobody"  # the core packages make no user of their own, and start no server
 
 
 class MariaDb:
@@ -22,18 +23,19 @@ class MariaDb:
         self.process = None
         self.socket = case.directory / f"{name}.sock"
         if not shutil.which("mariadbd"):
-            raise Skip("Debian's mariadb-server package is not installed")
+            raise Skip("Debian's mariadb-server-core package is not installed")
         os.chmod(case.directory, 0o1777)  # the server makes its socket there
 
     def make(self):
         self.data.mkdir()
-        shutil.chown(self.data, "mysql", "mysql")
-        self.case.run("mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--user=mysql",
+        shutil.chown(self.data, USER)
+        self.case.run("mariadb-install-db", "--no-defaults", f"--datadir={self.data}", f"--user={USER}",
                       "--auth-root-authentication-method=socket", "--skip-test-db")
 
     def start(self):
-        self.process = self.case.spawn(self.name, "mariadbd", "--no-defaults", f"--datadir={self.data}", "--user=mysql",
-                                       f"--socket={self.socket}", f"--pid-file={self.data}/pid", "--skip-networking",
+        self.process = self.case.spawn(self.name, "mariadbd", "--no-defaults", f"--datadir={self.data}",
+                                       f"--user={USER}", f"--socket={self.socket}",
+                                       f"--pid-file={self.data}/pid", "--skip-networking",
                                        "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
                                        "--myisam-recover-options=OFF", cwd="/")
         self.case.wait_until(f"{self.name} answers", self.answers, timeout=120, alive=[self.process])

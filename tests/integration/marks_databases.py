@@ -37,7 +37,7 @@ def check_postgres(case, data, before_ns, client):
     newest = postgres.check_numbered(restored, client.newest_before(before_ns))
     case.run(restored.programs / "pg_amcheck", "-h", restored.sockets, "-p", postgres.PORT, "-U", "postgres", "--all",
              "--install-missing", "--heapallindexed")
-    for table in restored.query("SELECT relname FROM pg_class WHERE relkind = 'r'", "bench").splitlines():
+    for table in restored.query("SELECT relname FROM pg_stat_user_tables", "bench").splitlines():
         restored.query(f"SELECT count(*) FROM (SELECT * FROM \"{table}\") AS every_row", "bench")
     restored.stop()
     case.run(*postgres.as_postgres(restored.programs / "pg_checksums", "--check", "--pgdata", data))
@@ -90,9 +90,9 @@ def test(case):
     (settings / "mysql.conf").write_text(f"MYSQL_SOCKET={servers[1].socket}\n")
     hooks = [{"name": "postgresql", "pre": hook(case, "postgresql-pre", settings)},
              {"name": "mysql", "pre": hook(case, "mysql-pre", settings), "post": hook(case, "mysql-post", settings)}]
-    protected = Protected(case, [disk], marks={"hooks": hooks})
-    protected.start()
+    protected = Protected(case, [disk], ring_bytes=256 * MIB, marks={"hooks": hooks})
     servers[0].start_pgbench()
+    protected.start()
     rows = [server.start_numbered_client() for server in servers]
     case.wait_until("some rows are there", lambda: len(rows[0].rows()) > 50 and rows[1].newest() > 50)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import Failure
 
 CODE = """
-import os, sys
+import os, sys, time
 count = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT, 0o644)
 data = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o644)
 n = 0
@@ -18,6 +18,7 @@ while True:
     os.fsync(data)
     n += 1
     os.pwrite(count, b'%012d' % n, 0)
+    time.sleep(0.001)
 """
 
 

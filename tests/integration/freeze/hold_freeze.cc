@@ -5,7 +5,7 @@
 // usage: hold-freeze GUARD_PROGRAM DEADLINE_MS MOUNT_POINT...
 //
 // Says "frozen GUARD_PID" or "not frozen: reason" on stdout; a line on stdin thaws, and it says "held" or "not held:
-// reason" and ends.
+// reason" and ends. Without an input it holds on until it is killed.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -32,7 +32,7 @@ int run(int argc, char** argv) {
   if (argc < 4) return 2;
   std::vector<FreezeTarget> targets;
   for (int i = 3; i < argc; ++i) {
-    targets.push_back({argv[i], "test", UniqueFd(::open(argv[i], O_RDONLY | O_CLOEXEC))});
+    targets.push_back({argv[i], "test", UniqueFd(::open(argv[i], O_RDONLY | O_CLOEXEC)), 0});
     if (!targets.back().fd.valid()) return 2;
   }
   Freezer freezer(argv[1]);
@@ -44,7 +44,7 @@ int run(int argc, char** argv) {
   }
   std::cout << "frozen " << child() << std::endl;
   std::string line;
-  std::getline(std::cin, line);
+  if (!std::getline(std::cin, line)) ::pause();
   status = freezer.thaw();
   std::cout << (status.ok() ? "held" : "not held: " + status.error().message()) << std::endl;
   return 0;
