@@ -44,6 +44,22 @@ TEST_CASE("receiver.yaml is read") {
   CHECK(config->control_socket == "/run/understudy/receiver.sock");
 }
 
+TEST_CASE("memory for deltas: general, per store, none, and no nonsense") {
+  CHECK(parse_receiver_config(kGood, "receiver.yaml")->stores[0].delta_cache_bytes_max == 64u << 20);
+  const std::string base = R"(name: dr-1
+tls: {authority: /a, certificate: /b, key: /c}
+stores: [{server: web-1, path: /srv/web-1}, {server: web-2, path: /srv/web-2, delta_cache_bytes_max: 0}]
+)";
+  const auto config = parse_receiver_config(base + "delta_cache_bytes_max: 8MiB\n", "receiver.yaml");
+  REQUIRE_MESSAGE(config.ok(), config.error().message());
+  CHECK(config->stores[0].delta_cache_bytes_max == 8u << 20);
+  CHECK(config->stores[1].delta_cache_bytes_max == 0);
+  const auto wrong = parse_receiver_config(base + "delta_cache_bytes_max: 5GiB\n", "receiver.yaml");
+  REQUIRE_FALSE(wrong.ok());
+  CHECK(wrong.error().message() ==
+        "receiver.yaml:4:24: 'delta_cache_bytes_max' is '5GiB', out of range; allowed: 0 to 4GiB");
+}
+
 TEST_CASE("mistakes in receiver.yaml are all told, with their places") {
   auto config = parse_receiver_config(R"(name: dr 1
 listen: {address: example.org, port: 0}
