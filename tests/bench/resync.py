@@ -64,7 +64,7 @@ def measure(case, authority, memory, name, disk_bytes):
     seconds, ratios = [], []
     for number in range(RUNS):
         receiver.stop()
-        case.wait_until("the agent has noticed", lambda: not agent.status()["link_up"])
+        case.wait_until("the agent has noticed", lambda: not agent.status()["connected"])
         before = agent.status()
         mark = agent.log_size()
         dirty(disk.device, disk_bytes, number)
