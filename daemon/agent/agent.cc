@@ -87,6 +87,9 @@ Status Agent::start() {
                 "server '" + config_.server + "' has the new identity " + identity.server.to_string() + ", kept in '" +
                     config_.state_directory + "'");
   }
+  ASSIGN_OR_RETURN(ReplicationState state, load_replication_record(config_.state_directory));
+  state.auto_resume = config_.auto_resume;
+  recorder_ = std::make_unique<ReplicationRecorder>(config_.state_directory);
   // Everything that may be refused comes before the tracker: a capture that was attached stays, also without us.
   ASSIGN_OR_RETURN(auto engine, make_read_engine(config_.engine, config_.buffers, config_.buffer_bytes));
   ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
@@ -103,12 +106,17 @@ Status Agent::start() {
   parts.options.boot_id = boot_id;
   parts.options.disks = disks;
   parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
+  parts.options.state = state;
   parts.tracker = std::move(tracker);
   parts.reader = std::move(reader);
   running_link_ = link_.get();
   parts.link = std::move(link_);
   parts.on_event = [server = config_.server](const ReplicatorEvent& event) { log_replicator_event(event, server); };
   parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
+  // Written on the main thread: an fsync would hold replication up.
+  parts.on_state = [this](std::uint64_t number, const ReplicationState& changed) {
+    loop_->post([this, number, changed] { keep_state(number, changed); });
+  };
   ASSIGN_OR_RETURN(replication_, ReplicationThread::start(std::move(parts)));
   add_commands();
   control_->start();
@@ -164,7 +172,10 @@ void Agent::add_commands() {
     return agent_status_json(facts_, replication_->status());
   });
   control_->handle("mark", [this](const Json& request) { return mark(request); });
-  control_->handle("stop", [this](const Json&) -> Result<Json> {
+  control_->handle("stop", [this](const Json&) { return command(ReplicationCommand::kStop); });
+  control_->handle("restart", [this](const Json&) { return command(ReplicationCommand::kRestart); });
+  control_->handle("repair", [this](const Json&) { return command(ReplicationCommand::kRepair); });
+  control_->handle("shutdown", [this](const Json&) -> Result<Json> {
     loop_->post([this] { begin_stop(false); });
     return Json::object();
   });
@@ -207,6 +218,22 @@ Result<Json> Agent::mark(const Json& request) {
   return json;
 }
 
+// {"command":"stop"} -> {"state":"realtime-stopping","state_code":10}. What it did is kept before it is answered.
+Result<Json> Agent::command(ReplicationCommand command) {
+  ASSIGN_OR_RETURN(const ReplicationThread::Commanded done, replication_->command(command));
+  RETURN_IF_ERROR(recorder_->save(done.number, done.state));
+  Json json = Json::object();
+  json["state"] = state_text(done.state.state, done.state.direction);
+  json["state_code"] = static_cast<std::uint64_t>(state_code(done.state.state, done.state.direction));
+  return json;
+}
+
+void Agent::keep_state(std::uint64_t number, const ReplicationState& state) {
+  if (Status status = recorder_->save(number, state); !status.ok()) {
+    log_error(kMessageReplicationState, Error(status.error()).with_context("keep the state of replication, ignoring"));
+  }
+}
+
 void Agent::on_status(const ReplicationStatus& status) {
   std::string line = status_line(status);
   if (line == told_status_) return;
@@ -238,9 +265,11 @@ void Agent::reload() {
     log_error(kMessageConfigInvalid, Error(config.error()).with_context("reload, keeping the old configuration"));
   } else {
     log_set_level(config->log_level);
-    replication_->post([this, compression = config->compression, buffers = config->buffers](Replicator& replicator) {
+    replication_->post([this, compression = config->compression, buffers = config->buffers,
+                        auto_resume = config->auto_resume](Replicator& replicator) {
       running_link_->set_compression(compression, true);
       replicator.set_copy_limits(buffers);
+      replicator.set_auto_resume(auto_resume);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
     if (late.empty()) {

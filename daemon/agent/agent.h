@@ -9,6 +9,7 @@
 
 #include "daemon/agent/agent_config.h"
 #include "daemon/agent/agent_state.h"
+#include "daemon/agent/replication_record.h"
 #include "daemon/agent/replication_thread.h"
 #include "daemon/agent/status_json.h"
 #include "daemon/base/event_loop.h"
@@ -33,6 +34,8 @@ class Agent {
   Status start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks);
   void add_commands();
   Result<Json> mark(const Json& request);
+  Result<Json> command(ReplicationCommand command);
+  void keep_state(std::uint64_t number, const ReplicationState& state);
   void take_signals();
   void reload();
   void watchdog();
@@ -50,6 +53,7 @@ class Agent {
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<TlsLink> link_;            // until the replication thread takes it
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
+  std::unique_ptr<ReplicationRecorder> recorder_;
   std::unique_ptr<ReplicationThread> replication_;
   AgentFacts facts_;
   bool detach_ = false;

@@ -84,6 +84,8 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
       "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
   config.compression.level =
       static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  ConfigMap policy = root.map("policy");
+  config.auto_resume = policy.choice<bool>("auto_resume", config.auto_resume, {{"true", true}, {"false", false}});
   config.state_directory = root.path("state_directory", config.state_directory);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.bpffs = root.path("bpffs", config.bpffs);

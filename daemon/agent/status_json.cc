@@ -32,6 +32,18 @@ Json disks_json(const std::vector<TrackedDisk>& disks) {
   return json;
 }
 
+// Null unless replication is in error.
+Json error_json(const ReplicationState& state) {
+  if (state.state != ReplicationStateName::kError) return Json();
+  const ErrorReasonEntry& entry = error_reason_entry(state.reason);
+  Json json = Json::object();
+  json["reason"] = entry.name;
+  json["code"] = static_cast<std::uint64_t>(entry.reason);
+  json["text"] = entry.text;
+  json["advice"] = entry.advice;
+  return json;
+}
+
 }  // namespace
 
 Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status) {
@@ -40,6 +52,11 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status)
   json["software"] = facts.software;
   json["server"] = facts.server_name;
   json["server_id"] = facts.server.to_string();
+  const ReplicationState& state = status.state;
+  json["state"] = state_text(state.state, state.direction);
+  json["state_code"] = static_cast<std::uint64_t>(state_code(state.state, state.direction));
+  json["auto_resume"] = state.auto_resume;
+  json["error"] = error_json(state);
   json["phase"] = phase_name(status.phase);
   json["status_line"] = status_line(status);
   json["rung"] = facts.rung;
@@ -56,6 +73,8 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status)
   json["copy_total_bytes"] = status.copy_total_bytes;
   json["unreadable_bytes"] = status.unreadable_bytes;
   json["rpo_now_ns"] = or_null(status.rpo_now_ns);
+  json["rpo_counts"] = rpo_counts_text(status.rpo_counts);
+  json["status_age_ns"] = status.age_ns;
   json["rpo_p50_ns"] = or_null(status.rpo_p50_ns);
   json["rpo_p99_ns"] = or_null(status.rpo_p99_ns);
   json["backlog_bytes"] = status.backlog_bytes;

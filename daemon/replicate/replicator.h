@@ -15,6 +15,9 @@
 // Honest points (I2, I6): a batch is sent only if, after its last event was captured, no run of the first capture
 // program was known to be skipped. Otherwise the whole batch is taken back and a new generation begins.
 //
+// What is done at all is decided by the state machine of replication_state.h. Its gate: open = all of the above;
+// draining = what was captured before a stop is sent, no copies; closed = nothing is sent, capture goes on by itself.
+//
 // Threads: one thread uses it.
 #pragma once
 
@@ -34,6 +37,7 @@
 #include "daemon/replicate/gap_tracker.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
+#include "daemon/replicate/replication_state.h"
 #include "daemon/replicate/rpo_meter.h"
 #include "daemon/replicate/session.h"
 #include "daemon/replicate/status.h"
@@ -54,19 +58,23 @@ struct ReplicatorOptions {
   std::uint32_t copy_share_percent = 25;          // of the payload, for copies that are ready; 0 to 99
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
+  ReplicationState state;                         // what the last process kept, and the policy
 };
 
 // Something an operator should read once. The caller logs it.
 struct ReplicatorEvent {
   enum class Kind : std::uint8_t {
     kLinkUp, kLinkDown, kLinkRefused, kLinkNotice, kCopyStarted, kCopyFinished, kGapOpened, kGapHealed,
-    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal,
+    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal, kState, kError,
   };
   enum class Severity : std::uint8_t { kInfo, kWarning, kError };
   Kind kind = Kind::kInternal;
   Severity severity = Severity::kInfo;
   std::string text;
+  ErrorReason reason = ErrorReason::kNone;  // of kError
 };
+
+enum class ReplicationCommand : std::uint8_t { kStop, kRestart, kRepair };
 
 // What step() wants next.
 struct StepResult {
@@ -98,7 +106,13 @@ class Replicator {
   // (boot clock), kClosed when the replicator ends before.
   void request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done);
 
-  // No more copying; what is captured up to now is sent at once.
+  // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause of
+  // an error still holds, with the reason; else it has begun, or there was nothing to do.
+  Status command(ReplicationCommand command);
+  void set_auto_resume(bool on);
+  const ReplicationState& replication_state() const { return state_; }
+
+  // For the end of the process. No more copying; what is captured up to now is sent at once.
   void request_stop();
   // After request_stop(): nothing that was captured before it waits for an acknowledgement, or no session is left.
   bool stop_complete() const;
@@ -106,11 +120,11 @@ class Replicator {
   void set_copy_limits(std::uint32_t chunks_max) { copier_.set_chunks_max(chunks_max); }
 
   ReplicationStatus status();
-  Phase phase() const { return phase_.phase; }
+  Phase phase() const;
   std::optional<ReplicatorEvent> take_event();
 
  private:
-  enum class ErrorSource : std::uint8_t { kLink, kFeedback, kEpoch, kDisk, kTracker };
+  enum class Gate : std::uint8_t { kOpen, kDraining, kClosed };
   enum class MarkState : std::uint8_t { kWaiting, kSent };
   struct PendingMark {
     MarkInfo mark;
@@ -132,6 +146,7 @@ class Replicator {
   // --- replicator.cc: sessions and time ---
   void poll_link();
   void on_link_up(const LinkUp& up);
+  void begin_session(const LinkUp& up);
   void on_link_down(const Error& error);
   void on_link_refused(const Error& error);
   void on_ack(Seq seq);
@@ -141,13 +156,25 @@ class Replicator {
   void run_marks();
   StepResult next_step(bool again);
 
+  // --- replicator_gate.cc: what the state machine wants ---
+  void feed(StateEventKind kind, ErrorReason reason = ErrorReason::kNone);
+  void tell_state(const StateStep& step);
+  void perform(StateAction action);
+  void open_gate();
+  void drain_gate();
+  void close_gate();
+  void watch_gate();
+  void start_copier();
+  void verify_all();
+  void mark_all_dirty();
+
   // --- replicator_stream.cc: making the stream ---
   void continue_stream(const SessionPlan& plan, const StreamPosition& position);
   // A GAP at the end of what was sent; everything is dirty; the ring is skipped up to its head.
   Status start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
                            std::uint64_t last_time_ns, bool send_geometry);
   bool capture_unprovable();
-  void renew_generation();
+  void renew_generation(const std::string& why);
   bool pump_events();
   bool add_captured(const CaptureEvent& event);
   bool within_disk(const CaptureEvent& event) const;
@@ -161,7 +188,7 @@ class Replicator {
   void try_heal();
   bool send_batch();
   void update_window();
-  bool streaming() const { return session_ && errors_.empty(); }
+  bool streaming() const { return session_ && errors_.empty() && gate_ != Gate::kClosed; }
 
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
@@ -171,9 +198,10 @@ class Replicator {
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
-  void raise(ErrorSource source, ReplicatorEvent::Kind kind, const std::string& text);
-  void clear(ErrorSource source);
-  void tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text);
+  void raise(ErrorReason reason, ReplicatorEvent::Kind kind, const std::string& text);
+  void clear(ErrorReason reason);
+  void tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text,
+            ErrorReason reason = ErrorReason::kNone);
   void tell_read_failure(const DiskReadFailure& failure);
   void note_phase(PhaseEventKind kind);
 
@@ -189,12 +217,18 @@ class Replicator {
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;
-  std::map<ErrorSource, std::string> errors_;
+  ReplicationState state_;
+  std::map<ErrorReason, std::string> errors_;
   std::deque<ReplicatorEvent> events_;
   std::deque<PendingMark> marks_;
 
   std::uint64_t now_ns_ = 0;            // boot clock at the beginning of the step
   bool session_ = false;
+  Gate gate_ = Gate::kClosed;
+  std::uint64_t hold_position_ = 0;     // draining ends here
+  std::optional<LinkUp> waiting_up_;    // a session that the closed gate does not begin
+  std::optional<std::uint64_t> catch_up_position_;  // of the ring, at the beginning of the session
+  bool in_gap_ = false;                 // the stream has a GAP without HEAL
   bool drained_ = false;                // the last look at the ring found its end
   bool dirty_looked_at_ = false;        // in this session
   bool geometry_unsent_ = false;        // a GEOMETRY record stands in the open batch

@@ -3,7 +3,8 @@
 //
 //   store empty                                   -> kFirst           everything is copied, into the base images
 //   epoch of another                              -> kRefused         somebody else is the writer now (I9)
-//   other capture, or a position we never gave    -> kNewCapture      next generation, everything is copied
+//   a position we never gave                      -> kRefused         it is ahead, or lies: an operator decides
+//   other capture                                 -> kNewCapture      next generation, everything is copied
 //   events behind its cursor are already released,
 //   or records it had acknowledged are missing    -> kReceiverBehind  next generation, everything is copied
 //   else                                          -> kContinue        from its cursor, nothing is lost
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "daemon/record/record.h"
+#include "daemon/replicate/error_reason.h"
 
 namespace understudy {
 
@@ -33,6 +35,7 @@ struct SessionFacts {
 
 struct SessionPlan {
   SessionStart start = SessionStart::kRefused;
+  ErrorReason refusal = ErrorReason::kNone;
   std::string reason;                       // for kRefused, kNewCapture and kReceiverBehind: one line for people
   GapReason gap_reason = GapReason::kInitialCopy;  // unless kContinue or kRefused
   std::uint64_t generation = 0;

@@ -193,7 +193,8 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan.start == SessionStart::kReceiverBehind);
   CHECK(plan.gap_reason == GapReason::kReceiverBehind);
   other.cursor.position = 501;
-  CHECK(plan_session(facts, other).start == SessionStart::kNewCapture);
+  CHECK(plan_session(facts, other).start == SessionStart::kRefused);
+  CHECK(plan_session(facts, other).refusal == ErrorReason::kReceiverAhead);
 
   facts.acknowledged_seq = 41;
   CHECK(plan_session(facts, position).start == SessionStart::kReceiverBehind);
@@ -202,7 +203,7 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan_session(facts, position).start == SessionStart::kContinue);
   facts.sent_seq = 39;
   facts.acknowledged_seq = 0;
-  CHECK(plan_session(facts, position).start == SessionStart::kNewCapture);
+  CHECK(plan_session(facts, position).refusal == ErrorReason::kReceiverAhead);
   facts.sent_seq = 0;
 
   facts.disks.push_back({1, Uuid{}, "/dev/b", 1 << 20, 512});

@@ -65,7 +65,9 @@ class Harness {
     replicator = std::make_unique<Replicator>(replicator_options, *tracker, *reader, *receiver, clock);
   }
   // kill -9: nothing is said to anybody; the receiver sees the connection end.
+  // What it keeps of the state of replication was kept when it changed.
   void stop_agent(bool keep_undurable = true) {
+    if (replicator) replicator_options.state = replicator->replication_state();
     replicator.reset();
     receiver->cut(keep_undurable);
     while (receiver->poll()) {

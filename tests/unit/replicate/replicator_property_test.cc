@@ -31,7 +31,7 @@ struct Submitted {
 
 struct Profile {
   std::uint64_t ring_bytes;
-  std::uint32_t write_percent, cut_percent, kill_percent, fault_percent;
+  std::uint32_t write_percent, cut_percent, kill_percent, fault_percent, command_percent;
 };
 
 class History {
@@ -39,10 +39,10 @@ class History {
   explicit History(std::uint64_t seed) : random_(seed), harness_(make_options(seed)) {
     harness_.random.seed(seed ^ 0x9e3779b97f4a7c15ull);
     static constexpr Profile kProfiles[] = {
-        {4 << 20, 60, 1, 1, 1},    // calm
-        {48 << 10, 70, 2, 1, 2},   // a ring that overflows
-        {256 << 10, 50, 6, 4, 3},  // sessions that hardly last
-        {24 << 10, 80, 3, 3, 8},   // everything at once
+        {4 << 20, 60, 1, 1, 1, 0},    // calm
+        {48 << 10, 70, 2, 1, 2, 2},   // a ring that overflows
+        {256 << 10, 50, 6, 4, 3, 1},  // sessions that hardly last
+        {24 << 10, 80, 3, 3, 8, 8},   // everything at once
     };
     profile_ = kProfiles[random_() % 4];
     harness_.capture->set_ring_bytes(profile_.ring_bytes);
@@ -113,6 +113,15 @@ class History {
     if (chance(1) && chance(30)) receiver_goes_back();
     if (chance(5)) snapshot_ = harness_.receiver->store;
     if (chance(2)) mark();
+    if (chance(profile_.command_percent)) command();
+  }
+
+  // An operator who is not sure what he wants.
+  void command() {
+    static constexpr ReplicationCommand kCommands[] = {ReplicationCommand::kStop, ReplicationCommand::kRestart,
+                                                       ReplicationCommand::kRepair};
+    (void)harness_.replicator->command(kCommands[random_() % 3]);
+    if (chance(10)) harness_.replicator->set_auto_resume(chance(70));
   }
 
   // Other CPUs do not stop for the agent: writes come and complete in the middle of its steps.
@@ -322,8 +331,10 @@ class History {
     harness_.capture->set_ring_bytes(8 << 20);
     complete_all();
     if (!harness_.receiver->connected()) harness_.receiver->connect();
+    harness_.replicator->set_auto_resume(true);
     for (int i = 0; i < 4000; ++i) {
       step();
+      go_on();
       harness_.reader->progress(random_, 64);
       harness_.receiver->travel(8);
       harness_.receiver->commit(8);
@@ -348,6 +359,15 @@ class History {
     REQUIRE(status.backlog_bytes == 0u);
     for (const TrackedDisk& disk : harness_.tracker->disks()) {
       REQUIRE(harness_.tracker->dirty().pending_count(disk.slot) == 0);
+    }
+  }
+
+  // Whatever the commands left: replication is to run.
+  void go_on() {
+    const ReplicationStateName state = harness_.replicator->replication_state().state;
+    if (state_runs(state)) return;
+    if (!harness_.replicator->command(ReplicationCommand::kRestart).ok()) {
+      (void)harness_.replicator->command(ReplicationCommand::kRepair);
     }
   }
 
