@@ -151,7 +151,7 @@ void Replicator::begin_session(const LinkUp& up) {
                            .ring_tail = tracker_.tail(),
                            .ring_head = tracker_.head(),
                            .disks = options_.disks,
-                           .acknowledged_seq = acknowledged_seq_,
+                           .acknowledged_seq = std::max(acknowledged_seq_, tracker_.acknowledged()),
                            .sent_seq = sent_seq_};
   SessionPlan plan = plan_session(facts, up.position);
   if (plan.start == SessionStart::kRefused) {
@@ -190,6 +190,8 @@ void Replicator::begin_session(const LinkUp& up) {
   }
   sent_seq_ = up.position.seq;
   acknowledged_seq_ = up.position.seq;
+  // It may be less than before: everything is dirty then (start_stream_anew), which outlives us, too.
+  tracker_.keep_acknowledged(acknowledged_seq_);
   rate_.clear();
   copy_credit_bytes_ = 0;
   note_phase(PhaseEventKind::kLinkUp);
@@ -246,6 +248,7 @@ void Replicator::on_ack(Seq seq) {
 void Replicator::apply_acknowledged(Seq seq) {
   if (seq <= acknowledged_seq_) return;
   acknowledged_seq_ = seq;
+  tracker_.keep_acknowledged(seq);  // before anything is given up on its word
   const Acknowledgement::Outcome& outcome = acknowledgement_.acknowledge(seq);
   if (outcome.release_position) tracker_.release(*outcome.release_position);
   for (const GranuleRange& range : outcome.finished) tracker_.dirty().finish(range);

@@ -28,9 +28,9 @@ struct SessionFacts {
   std::uint64_t ring_tail = 0;
   std::uint64_t ring_head = 0;
   std::vector<DiskGeometry> disks;   // ours
-  // What this process knows of the stream from earlier sessions with the same capture; 0 = nothing.
-  Seq acknowledged_seq = 0;
-  Seq sent_seq = 0;
+  // What is known of the stream from earlier sessions; 0 = nothing.
+  Seq acknowledged_seq = 0;          // of this process, or kept with the ring
+  Seq sent_seq = 0;                  // of this process, with the same capture
 };
 
 struct SessionPlan {

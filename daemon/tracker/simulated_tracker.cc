@@ -72,6 +72,7 @@ struct SimulatedCapture::State {
   std::deque<RingEvent> ring;
   std::uint64_t head = 0;
   std::uint64_t tail = 0;
+  std::uint64_t acknowledged = 0;
 
   Losses losses;
   std::uint64_t unprovable_base = 0;
@@ -255,6 +256,14 @@ class SimulatedTracker final : public Tracker {
   std::uint64_t ring_bytes() const override {
     std::lock_guard lock(state_.mutex);
     return state_.options.ring_bytes;
+  }
+  void keep_acknowledged(std::uint64_t seq) override {
+    std::lock_guard lock(state_.mutex);
+    state_.acknowledged = seq;
+  }
+  std::uint64_t acknowledged() const override {
+    std::lock_guard lock(state_.mutex);
+    return state_.acknowledged;
   }
   Status seek(std::uint64_t position) override;
   void release(std::uint64_t position) override;
@@ -484,6 +493,32 @@ void SimulatedCapture::fail_settle_next(std::uint32_t count) {
   std::lock_guard lock(state_->mutex);
   state_->fail_settle_next = count;
 }
+void SimulatedCapture::reboot() {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  state_->ring.clear();
+  state_->head = state_->tail = 0;
+  state_->acknowledged = 0;
+  state_->losses = {};
+  state_->unprovable_base = 0;
+  state_->copy_mode = CopyMode::kOff;
+  state_->in_flight.clear();
+  for (DiskState& disk : state_->disks) {
+    std::fill(disk.states.begin(), disk.states.end(), 0);
+    disk.all_dirty = 0;
+  }
+  state_->capture_id = Uuid::random();
+}
+
+void SimulatedCapture::write_unseen(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const std::byte> data) {
+  std::lock_guard lock(state_->mutex);
+  CHECK_LT(disk, state_->disks.size());
+  std::vector<std::byte>& bytes = state_->disks[disk].bytes;
+  CHECK_LE(offset_bytes, bytes.size());
+  CHECK_LE(data.size(), bytes.size() - offset_bytes);
+  std::memcpy(bytes.data() + offset_bytes, data.data(), data.size());
+}
+
 std::uint64_t SimulatedCapture::captured_writes() const {
   std::lock_guard lock(state_->mutex);
   return state_->captured_writes;

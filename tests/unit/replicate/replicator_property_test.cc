@@ -235,9 +235,14 @@ class History {
   void kill_agent() {
     auto bad = harness_.reader->bad_offsets;
     harness_.stop_agent(chance(50));
-    snapshot_.reset();  // a new agent cannot know what an older store had acknowledged (I5 forbids it to forget)
-    if (chance(50)) submit_without_agent();
+    if (reboots_left_ > 0 && chance(10)) {
+      reboot();
+    } else if (chance(50)) {
+      submit_without_agent();
+    }
+    if (snapshot_ && chance(10)) go_back();  // while the agent is away: what it had acknowledged is known to the next
     harness_.start_agent();
+    if (identities_.empty()) identities_.push_back(harness_.tracker->capture_id());
     harness_.reader->bad_offsets = bad;
     watch_steps();
   }
@@ -246,6 +251,34 @@ class History {
     harness_.tracker = std::make_unique<InterruptedTracker>(harness_.capture->open());
     for (std::uint64_t n = random_() % 12; n > 0; --n) submit();
     harness_.tracker.reset();
+  }
+
+  // What was in flight is on the disk or not; then somebody writes before capture begins. What the stream says of the
+  // time before is not checked any more: it was, and no point of it may come after this.
+  void reboot() {
+    --reboots_left_;
+    for (const auto& [id, index] : in_flight_) {
+      if (chance(50)) harness_.capture->apply(id);
+    }
+    in_flight_.clear();
+    harness_.capture->reboot();
+    for (std::uint64_t n = random_() % 4; n > 0; --n) {
+      const auto disk = static_cast<std::uint16_t>(random_() % disk_count());
+      const std::uint64_t sector = random_() % (before_[disk].size() / kSector);
+      harness_.capture->write_unseen(disk, sector * kSector, harness_.bytes(kSector));
+    }
+    log_.clear();
+    identities_.clear();
+    for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
+      const auto bytes = harness_.capture->disk_bytes(disk);
+      before_[disk].assign(bytes.begin(), bytes.end());
+    }
+    reset_oracle();
+  }
+
+  void go_back() {
+    harness_.receiver->store = *snapshot_;
+    reset_oracle();
   }
 
   void receiver_goes_back() {
@@ -292,6 +325,10 @@ class History {
     const ModelStore& store = harness_.receiver->store;
     if (!store.whole()) return;
     const CaptureCursor& cursor = store.position.cursor;
+    if (std::find(identities_.begin(), identities_.end(), cursor.capture_id) == identities_.end() &&
+        cursor.capture_id != harness_.tracker->capture_id()) {
+      return;  // of before the reboot
+    }
     if (identities_.back() != harness_.tracker->capture_id()) identities_.push_back(harness_.tracker->capture_id());
     std::size_t count = log_.size();
     for (std::size_t i = applied_; i < log_.size(); ++i) {
@@ -383,6 +420,7 @@ class History {
   std::optional<ModelStore> snapshot_;
   std::uint64_t next_mark_ = 1;
   std::uint32_t misses_left_ = 3;
+  std::uint32_t reboots_left_ = 2;
   bool in_step_ = false;
   bool calm_ = false;
   std::uint64_t points_checked_ = 0;
