@@ -183,7 +183,17 @@ ReplicationStatus Replicator::status() {
     age_ns = now_ns_ - gap_since_ns_;
     status.rpo_counts = RpoCounts::kGap;
   }
-  if (gap_.initial_copy_done()) status.rpo_now_ns = age_ns;
+  bool copied = gap_.initial_copy_done();
+  if (!session_ && waiting_up_) {  // stopped, and this process has never had a session
+    const StreamPosition& position = waiting_up_->position;
+    copied = position.initial_copy_done;
+    const std::uint64_t wall_ns = clock_.wall_ns();
+    if (position.gap_open && wall_ns > position.last_time_ns && wall_ns - position.last_time_ns >= age_ns) {
+      age_ns = wall_ns - position.last_time_ns;
+      status.rpo_counts = RpoCounts::kGap;
+    }
+  }
+  if (copied) status.rpo_now_ns = age_ns;
   status.rpo_p50_ns = rpo_.percentile_ns(0.50);
   status.rpo_p99_ns = rpo_.percentile_ns(0.99);
 
