@@ -9,7 +9,10 @@
 #ifndef UNDERSTUDY_CAPTURE_ABI_H
 #define UNDERSTUDY_CAPTURE_ABI_H
 
-/* Bumped on any change below, but for fields of user space alone that take the place of a reserved zero. An agent refuses a kernel side of another version, naming both. */
+/*
+ * Bumped on any change below, but for fields of user space alone that take the place of a reserved zero.
+ * An agent refuses a kernel side of another version, naming both.
+ */
 #define UNDERSTUDY_CAPTURE_ABI_VERSION 1
 
 /* Disks of one server in one ring. A slot number is the disk's index in the control tables. */

@@ -120,7 +120,6 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
     if (!equal) names.emplace_back(name);
   };
   compare(running.server == wanted.server, "server");
-  compare(running.disks == wanted.disks, "disks");
   compare(running.receiver_address == wanted.receiver_address && running.receiver_port == wanted.receiver_port &&
               running.receiver_name == wanted.receiver_name,
           "receiver");

@@ -94,7 +94,11 @@ void ReplicationThread::run() {
     }
     if (stop_deadline_ns_ != 0) {
       if (replicator_->stop_complete() || now_ns >= stop_deadline_ns_) {
-        drained_ = replicator_->status().backlog_bytes == 0;
+        const ReplicationStatus last = replicator_->status();
+        drained_ = last.backlog_bytes == 0;
+        std::lock_guard lock(mutex_);
+        last_status_ = last;
+        last_status_ns_ = now_ns;
         return;
       }
     }

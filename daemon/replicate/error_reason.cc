@@ -9,9 +9,10 @@ namespace {
 
 constexpr std::array<ErrorReasonEntry, 9> kReasons{{
     {ErrorReason::kNone, "none", "", "", false},
-    {ErrorReason::kInterrupted, "interrupted", "the connection to the receiver was interrupted, and policy.auto_resume is off",
-     "when the receiver can be reached again: 'understudyctl repair' to verify everything, 'understudyctl restart' to go "
-     "on at the break-point",
+    {ErrorReason::kInterrupted, "interrupted",
+     "the connection to the receiver was interrupted, and policy.auto_resume is off",
+     "when the receiver can be reached again: 'understudyctl repair' to verify everything, 'understudyctl restart' to "
+     "go on at the break-point",
      true},
     {ErrorReason::kReceiverRefused, "receiver-refused", "the receiver refused this server",
      "the message says why: certificate, name of the server, its list of stores, or version; correct it there", true},
@@ -26,8 +27,8 @@ constexpr std::array<ErrorReasonEntry, 9> kReasons{{
      "'understudyctl repair' begins a new generation and copies everything",
      false},
     {ErrorReason::kDiskChanged, "disk-changed", "a protected disk does not have the size it is protected with",
-     "'understudyctl repair' or a reload takes a grown disk over; a disk that shrank has to be taken out of 'disks' and "
-     "added again",
+     "a disk that has grown is taken over by itself; one that shrank has to be taken out of 'disks' (reload), and can "
+     "then be added again",
      true},
     {ErrorReason::kDiskGone, "disk-gone", "a protected disk does not answer",
      "bring it back, or take it out of 'disks' and reload", true},

@@ -12,10 +12,9 @@
 //                             |    full-stopped --restart          realtime-stopped -+--+
 //                             |
 //   any that runs --error, interruption without auto_resume--> error --restart--> starting
-//                                                                |  --repair--> repair-starting --> repairing --> realtime
-//                                                                |                                 (stop: repair-stopping,
-//                                                                |                                  repair-stopped, repair)
-//                                                                +--condition over, auto_resume--> where it was
+//        --repair--> repair-starting --> repairing --> realtime
+//                      (stop: repair-stopping, repair-stopped, repair)
+//        --condition over, auto_resume--> where it was
 //
 // An interruption with auto_resume changes no state: the connection comes back and the phase goes on (A4); in real time
 // by way of realtime-starting. When the break-point is lost (a new generation), the way is that of a full copy again.

@@ -300,7 +300,7 @@ void Replicator::check_sizes(bool now) {
           "disk '" + disk.path + "'" +
               (size.ok() ? " changed its size from " + format_bytes_exact(disk.size_bytes) + " to " +
                                format_bytes_exact(*size) +
-                               ": replication of it stands still; restart the agent to protect it as it is now"
+                               ": nothing is sent until it is protected as it is now"
                          : ": " + size.error().message()));
     clear(size.ok() ? ErrorReason::kDiskGone : ErrorReason::kDiskChanged);
     return;

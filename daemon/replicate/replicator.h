@@ -6,8 +6,8 @@
 // One step:  link events -> disk sizes -> captured events -> copies -> HEAL -> marks -> close the batch
 //
 // Captured events go before copies, but not always: while copies are under way they have a share of the payload that is
-// guaranteed (copy_share_percent), or a host that writes faster than the link takes would never be copied. What the ring
-// cannot hold because of it overflows into the dirty map and is copied again. A chunk can only be emitted when the
+// guaranteed (copy_share_percent), or a host that writes faster than the link takes would never be copied. What the
+// ring cannot hold because of it overflows into the dirty map and is copied again. A chunk can only be emitted when the
 // stream has reached the ring's head as of its read (copier.h), so with a full ring the share is also bounded by copy
 // buffers : ring. Nothing is given to the link while more than the window waits in it; events then stay in the ring.
 // Ring space is released, and granules are finished, by acknowledgements only.
@@ -106,8 +106,8 @@ class Replicator {
   // (boot clock), kClosed when the replicator ends before.
   void request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done);
 
-  // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause of
-  // an error still holds, with the reason; else it has begun, or there was nothing to do.
+  // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause
+  // of an error still holds, with the reason; else it has begun, or there was nothing to do.
   Status command(ReplicationCommand command);
   void set_auto_resume(bool on);
   const ReplicationState& replication_state() const { return state_; }
@@ -228,6 +228,7 @@ class Replicator {
   std::uint64_t hold_position_ = 0;     // draining ends here
   std::optional<LinkUp> waiting_up_;    // a session that the closed gate does not begin
   std::optional<std::uint64_t> catch_up_position_;  // of the ring, at the beginning of the session
+  bool gap_partial_ = false;            // the GAP is for new parts of the disks; what else there is stays
   bool in_gap_ = false;                 // the stream has a GAP without HEAL
   bool drained_ = false;                // the last look at the ring found its end
   bool dirty_looked_at_ = false;        // in this session

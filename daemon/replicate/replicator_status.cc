@@ -18,7 +18,8 @@ constexpr std::size_t kEventsMax = 256;               // waiting to be logged; f
 
 CopyScope Replicator::scope() const {
   if (!gap_.is_open() && heal_seq_ == 0) return CopyScope::kNone;
-  return gap_.initial_copy_done() && gap_.reason() == GapReason::kOverflow ? CopyScope::kDirty : CopyScope::kAll;
+  const bool partial = gap_.reason() == GapReason::kOverflow || gap_partial_;
+  return gap_.initial_copy_done() && partial ? CopyScope::kDirty : CopyScope::kAll;
 }
 
 void Replicator::note_phase(PhaseEventKind kind) { phase_ = phase_step(phase_, {kind, scope()}); }

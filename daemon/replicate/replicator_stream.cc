@@ -29,11 +29,15 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
   }
   geometry_unsent_ = plan.send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
-  if (!plan.new_disks.empty()) {
-    for (const TrackedDisk& disk : tracker_.disks()) {
-      if (std::find(plan.new_disks.begin(), plan.new_disks.end(), disk.slot) == plan.new_disks.end()) continue;
-      tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  if (!plan.new_parts.empty()) {
+    // Only these are copied, but no point may hold a disk of which something is not there: a GAP of the whole server.
+    for (const SessionPlan::NewPart& part : plan.new_parts) {
+      for (const TrackedDisk& disk : tracker_.disks()) {
+        if (disk.slot != part.disk || disk.size_bytes <= part.from_bytes) continue;
+        tracker_.dirty().mark(disk.slot, part.from_bytes, disk.size_bytes - part.from_bytes);
+      }
     }
+    gap_partial_ = !gap_.is_open();
     gap_.open(GapReason::kNewCapture, gap_.accounted_losses());
     insert_gap(GapReason::kNewCapture);
   } else if (gap_.is_open()) {
@@ -58,6 +62,7 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
   RETURN_IF_ERROR(tracker_.seek(head));
   mark_all_dirty();
   in_gap_ = false;
+  gap_partial_ = false;
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
   geometry_unsent_ = send_geometry;
@@ -253,7 +258,7 @@ void Replicator::try_heal() {
   if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
   heal_seq_ = writer_.add_heal();
   gap_.heal();
-  in_gap_ = false;
+  in_gap_ = gap_partial_ = false;
   copier_.abort();
   flush_ = true;
 }

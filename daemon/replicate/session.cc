@@ -63,10 +63,14 @@ SessionPlan plan_session(const SessionFacts& facts, const StreamPosition& positi
   plan.send_geometry = plan.start == SessionStart::kFirst || position.disks != facts.disks;
   if (plan.start != SessionStart::kContinue) return plan;
   for (const DiskGeometry& disk : facts.disks) {
-    const bool known = std::any_of(position.disks.begin(), position.disks.end(), [&](const DiskGeometry& other) {
-      return other.disk == disk.disk && other.id == disk.id && other.size_bytes == disk.size_bytes;
+    const auto known = std::find_if(position.disks.begin(), position.disks.end(), [&](const DiskGeometry& other) {
+      return other.disk == disk.disk && other.id == disk.id;
     });
-    if (!known) plan.new_disks.push_back(disk.disk);
+    if (known == position.disks.end()) {
+      plan.new_parts.push_back({disk.disk, 0});
+    } else if (known->size_bytes != disk.size_bytes) {
+      plan.new_parts.push_back({disk.disk, std::min(known->size_bytes, disk.size_bytes)});
+    }
   }
   return plan;
 }

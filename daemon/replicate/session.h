@@ -40,8 +40,12 @@ struct SessionPlan {
   GapReason gap_reason = GapReason::kInitialCopy;  // unless kContinue or kRefused
   std::uint64_t generation = 0;
   bool send_geometry = false;
-  // kContinue: disks the receiver does not have in this form yet; they are copied in full.
-  std::vector<std::uint16_t> new_disks;
+  // kContinue: what the receiver does not have yet: disks that were added, from 0, or the new part of grown ones.
+  struct NewPart {
+    std::uint16_t disk = 0;
+    std::uint64_t from_bytes = 0;
+  };
+  std::vector<NewPart> new_parts;
 };
 
 SessionPlan plan_session(const SessionFacts& facts, const StreamPosition& position);

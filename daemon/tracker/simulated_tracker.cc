@@ -50,6 +50,7 @@ enum class CopyMode : std::uint8_t { kOff, kSettling, kSettled };
 
 struct SimulatedCapture::State {
   explicit State(SimulatedCaptureOptions given);
+  void describe_disks();
 
   std::uint64_t submit(PendingWrite write, SimulatedWriteFlags flags, bool discard);
   void capture(const PendingWrite& write, SimulatedWriteFlags flags, bool discard, bool& lost);
@@ -93,10 +94,16 @@ SimulatedCapture::State::State(SimulatedCaptureOptions given) : options(std::mov
   if (options.clock == nullptr) options.clock = &system_clock();
   capture_id = options.capture_id.is_nil() ? Uuid::random() : options.capture_id;
   disks.resize(options.disks.size());
+  for (std::size_t slot = 0; slot < disks.size(); ++slot) disks[slot].disk = options.disks[slot];
+  describe_disks();
+}
+
+// From the sizes of the disks: their bytes, granules and descriptions; what there was stays.
+void SimulatedCapture::State::describe_disks() {
+  tracked.clear();
   std::vector<DirtyRegion> regions;
   for (std::size_t slot = 0; slot < disks.size(); ++slot) {
     DiskState& state = disks[slot];
-    state.disk = options.disks[slot];
     CHECK_GT(state.disk.size_bytes, 0u);
     CHECK_EQ(state.disk.size_bytes % kSectorBytes, 0u);
     state.bytes.resize(state.disk.size_bytes);
@@ -508,6 +515,28 @@ void SimulatedCapture::reboot() {
     disk.all_dirty = 0;
   }
   state_->capture_id = Uuid::random();
+}
+
+std::uint16_t SimulatedCapture::add_disk(const std::string& path, std::span<const std::byte> content) {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  const auto slot = static_cast<std::uint16_t>(state_->disks.size());
+  state_->disks.emplace_back().disk = {path, content.size(), 512};
+  state_->describe_disks();
+  std::copy(content.begin(), content.end(), state_->disks[slot].bytes.begin());
+  state_->map->mark(slot, 0, content.size());
+  return slot;
+}
+
+void SimulatedCapture::grow_disk(std::uint16_t disk, std::span<const std::byte> content) {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  DiskState& state = state_->disks.at(disk);
+  const std::uint64_t before = state.disk.size_bytes;
+  state.disk.size_bytes += content.size();
+  state_->describe_disks();
+  std::copy(content.begin(), content.end(), state.bytes.begin() + static_cast<std::ptrdiff_t>(before));
+  state_->map->mark(disk, before, content.size());
 }
 
 void SimulatedCapture::write_unseen(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const std::byte> data) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""understudyctl stop, restart: nothing is sent meanwhile, also not by an agent that is killed and started again; capture
-goes on, and afterwards everything is there without a gap and without copying."""
+"""understudyctl stop, restart: nothing is sent meanwhile, also not by an agent that is killed and started again;
+capture goes on, and afterwards everything is there without a gap and without copying."""
 
 import harness
 import oracle

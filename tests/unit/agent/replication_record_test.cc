@@ -50,7 +50,8 @@ TEST_CASE("replication record: every state comes back as it was kept") {
 TEST_CASE("replication record: what cannot be understood is an error that names the file, and so is a newer version") {
   const Directory directory;
   const std::string path = directory.path + "/replication.json";
-  for (const char* bad : {"", "{}", "{\"version\":1}", "{\"version\":1,\"direction\":\"forward\",\"state\":\"idle\"}"}) {
+  for (const char* bad : {"", "{}", "{\"version\":1}",
+                          "{\"version\":1,\"direction\":\"forward\",\"state\":\"idle\"}"}) {
     CAPTURE(bad);
     REQUIRE(write_file_atomically(path, std::string_view(bad)).ok());
     const auto state = load_replication_record(directory.path);

@@ -176,7 +176,7 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan.start == SessionStart::kContinue);
   CHECK(plan.generation == 3);
   CHECK_FALSE(plan.send_geometry);
-  CHECK(plan.new_disks.empty());
+  CHECK(plan.new_parts.empty());
 
   StreamPosition other = position;
   other.epoch = 3;
@@ -210,8 +210,9 @@ TEST_CASE("session: what a receiver's position leads to") {
   plan = plan_session(facts, position);
   CHECK(plan.start == SessionStart::kContinue);
   CHECK(plan.send_geometry);
-  REQUIRE(plan.new_disks.size() == 1);
-  CHECK(plan.new_disks[0] == 1);
+  REQUIRE(plan.new_parts.size() == 1);
+  CHECK(plan.new_parts[0].disk == 1);
+  CHECK(plan.new_parts[0].from_bytes == 0);
 }
 
 TEST_CASE("rpo meter: percentiles over time, not over acknowledgements") {

@@ -240,6 +240,7 @@ class History {
     } else if (chance(50)) {
       submit_without_agent();
     }
+    if (changes_left_ > 0 && chance(15)) change_disks();
     if (snapshot_ && chance(10)) go_back();  // while the agent is away: what it had acknowledged is known to the next
     harness_.start_agent();
     if (identities_.empty()) identities_.push_back(harness_.tracker->capture_id());
@@ -274,6 +275,22 @@ class History {
       before_[disk].assign(bytes.begin(), bytes.end());
     }
     reset_oracle();
+  }
+
+  // A disk is added, or one grows; what is new has content that no event tells of.
+  void change_disks() {
+    --changes_left_;
+    const auto content = harness_.bytes(kSector * (1 + random_() % 100));
+    if (disk_count() < 4 && chance(50)) {
+      harness_.add_disk(content);
+      before_.push_back(content);
+      expected_.push_back(content);
+      return;
+    }
+    const auto disk = static_cast<std::uint16_t>(random_() % disk_count());
+    harness_.grow_disk(disk, content);
+    before_[disk].insert(before_[disk].end(), content.begin(), content.end());
+    expected_[disk].insert(expected_[disk].end(), content.begin(), content.end());
   }
 
   void go_back() {
@@ -421,6 +438,7 @@ class History {
   std::uint64_t next_mark_ = 1;
   std::uint32_t misses_left_ = 3;
   std::uint32_t reboots_left_ = 2;
+  std::uint32_t changes_left_ = 3;
   bool in_step_ = false;
   bool calm_ = false;
   std::uint64_t points_checked_ = 0;
