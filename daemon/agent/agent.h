@@ -3,13 +3,17 @@
 // The data path has a thread of its own (replication_thread.h); this one only waits.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "daemon/agent/agent_config.h"
 #include "daemon/agent/agent_marks.h"
 #include "daemon/agent/agent_state.h"
+#include "daemon/agent/replication_record.h"
 #include "daemon/agent/replication_thread.h"
 #include "daemon/agent/source_survey.h"
 #include "daemon/agent/status_json.h"
@@ -36,9 +40,19 @@ class Agent {
 
  private:
   Status start();
-  Result<std::unique_ptr<Tracker>> open_tracker(const AgentIdentity& identity);
-  Status start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks);
+  // Tracker, disk reads, link, and the thread of all of them.
+  Status open_data_path(const std::vector<std::string>& disks, const ReplicationState& state);
+  Result<std::unique_ptr<Tracker>> open_tracker(const std::vector<std::string>& disks);
+  Status start_link(const std::vector<DiskGeometry>& disks);
+  // Other disks, or other sizes of them: the data path is closed and opened again, capture goes on meanwhile.
+  Status take_over_disks(const std::vector<std::string>& disks);
+  void look_for_grown_disks();
+  std::shared_ptr<ReplicationThread> replication() const;
+  Result<std::shared_ptr<ReplicationThread>> replication_now() const;
   void add_commands();
+  Result<Json> status();
+  Result<Json> command(ReplicationCommand command);
+  void keep_state(std::uint64_t number, const ReplicationState& state);
   void take_signals();
   void reload();
   void watchdog();
@@ -48,7 +62,7 @@ class Agent {
   void on_status(const ReplicationStatus& status);
 
   const std::string config_path_;
-  const AgentConfig config_;   // as started
+  AgentConfig config_;         // as started, but for what a reload has changed
   const std::string software_;
   std::optional<SignalSet> signals_;
   Notifier notifier_;
@@ -56,10 +70,15 @@ class Agent {
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<TlsLink> link_;            // until the replication thread takes it
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
-  std::unique_ptr<SourceSurvey> survey_;     // asked by the replication thread, so it outlives it
-  std::unique_ptr<ReplicationThread> replication_;
-  std::unique_ptr<MarkService> marks_;       // uses the replication thread
+  std::unique_ptr<ReplicationRecorder> recorder_;
+  AgentIdentity identity_;
+  mutable std::mutex mutex_;                 // guards the next three: other threads ask, too
+  std::shared_ptr<SourceSurvey> survey_;     // asked by the replication thread, so it outlives it
+  std::shared_ptr<ReplicationThread> replication_;  // null while disks are taken over
   AgentFacts facts_;
+  std::unique_ptr<MarkService> marks_;
+  std::atomic<std::uint64_t> state_changes_{0};  // numbers of earlier data paths lie below
+  std::optional<Error> failure_;             // the data path could not be opened again
   bool detach_ = false;
   std::string told_status_;                  // replication thread only
 };

@@ -136,6 +136,8 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.tls.key = tls.path("key");
   read_capture_and_copy(root, config);
   read_wire(root, config);
+  ConfigMap policy = root.map("policy");
+  config.auto_resume = policy.choice<bool>("auto_resume", config.auto_resume, {{"true", true}, {"false", false}});
   config.state_directory = root.path("state_directory", config.state_directory);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.bpffs = root.path("bpffs", config.bpffs);
@@ -171,7 +173,6 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
     if (!equal) names.emplace_back(name);
   };
   compare(running.server == wanted.server, "server");
-  compare(running.disks == wanted.disks, "disks");
   compare(running.receiver_address == wanted.receiver_address && running.receiver_port == wanted.receiver_port &&
               running.receiver_name == wanted.receiver_name,
           "receiver");

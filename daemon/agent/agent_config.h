@@ -37,6 +37,7 @@ struct AgentConfig {
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";
   std::string bpffs = "/sys/fs/bpf";
+  bool auto_resume = true;          // after an interruption; else replication is in error until somebody decides
   std::uint64_t stop_timeout_ns = 5'000'000'000;  // how long a stop waits for acknowledgements
   LogLevel log_level = LogLevel::kInfo;
   MarkPolicy marks;

@@ -36,10 +36,10 @@ struct Handover {
   bool given_up = false;
 };
 
-Status place_mark(ReplicationThread& replication, MarkPlacement placement, std::uint64_t until_ns) {
+Status place_mark(std::shared_ptr<ReplicationThread> replication, MarkPlacement placement, std::uint64_t until_ns) {
   auto handover = std::make_shared<Handover>();
   const std::string name = placement.name;
-  replication.post([handover, placement = std::move(placement)](Replicator& replicator) {
+  replication->post([handover, placement = std::move(placement)](Replicator& replicator) {
     std::lock_guard lock(handover->mutex);
     if (handover->given_up) return;
     replicator.request_mark_described_later(placement.name, placement.description,
@@ -47,6 +47,7 @@ Status place_mark(ReplicationThread& replication, MarkPlacement placement, std::
     handover->placed = true;
     handover->changed.notify_all();
   });
+  replication.reset();  // its end must not wait for us, who may be told by it
   std::unique_lock lock(handover->mutex);
   const std::uint64_t now_ns = system_clock().boot_ns();
   const auto left = std::chrono::nanoseconds(until_ns > now_ns ? until_ns - now_ns : 0);
@@ -116,10 +117,13 @@ Result<std::unique_ptr<MarkService>> start_agent_marks(AgentMarksParts parts) {
   service.server = parts.server;
   service.run_directory = std::move(parts.run_directory);
   service.disks = std::move(parts.disks);
-  ReplicationThread* replication = parts.replication;
-  service.ready = [replication] { return ready_for_mark(*replication); };
-  service.place = [replication](MarkPlacement placement, std::uint64_t until_ns) {
-    return place_mark(*replication, std::move(placement), until_ns);
+  service.ready = [replication = parts.replication]() -> Status {
+    ASSIGN_OR_RETURN(const auto thread, replication());
+    return ready_for_mark(*thread);
+  };
+  service.place = [replication = parts.replication](MarkPlacement placement, std::uint64_t until_ns) -> Status {
+    ASSIGN_OR_RETURN(auto thread, replication());
+    return place_mark(std::move(thread), std::move(placement), until_ns);
   };
   service.on_event = [server = parts.server](const MarkEvent& event) { log_mark_event(event, server); };
   return MarkService::start(std::move(service));

@@ -17,7 +17,8 @@ struct AgentMarksParts {
   std::string server;
   std::string run_directory;  // for hooks
   MarkPolicy policy;
-  ReplicationThread* replication = nullptr;          // must outlive the service
+  // Of now, or an error while there is none; thread-safe.
+  std::function<Result<std::shared_ptr<ReplicationThread>>()> replication;
   std::function<std::vector<DeviceNumber>()> disks;  // whole disks, as protected now; thread-safe
 };
 

@@ -66,6 +66,18 @@ Json findings_json(const std::vector<Finding>& findings) {
   return json;
 }
 
+// Null unless replication is in error.
+Json error_json(const ReplicationState& state) {
+  if (state.state != ReplicationStateName::kError) return Json();
+  const ErrorReasonEntry& entry = error_reason_entry(state.reason);
+  Json json = Json::object();
+  json["reason"] = entry.name;
+  json["code"] = static_cast<std::uint64_t>(entry.reason);
+  json["text"] = entry.text;
+  json["advice"] = entry.advice;
+  return json;
+}
+
 }  // namespace
 
 Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status, const std::vector<Finding>& findings) {
@@ -74,6 +86,11 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status,
   json["software"] = facts.software;
   json["server"] = facts.server_name;
   json["server_id"] = facts.server.to_string();
+  const ReplicationState& state = status.state;
+  json["state"] = state_text(state.state, state.direction);
+  json["state_code"] = static_cast<std::uint64_t>(state_code(state.state, state.direction));
+  json["auto_resume"] = state.auto_resume;
+  json["error"] = error_json(state);
   json["phase"] = phase_name(status.phase);
   json["status_line"] = status_line(status);
   json["rung"] = facts.rung;
@@ -92,6 +109,8 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status,
   json["copy_left_ns"] = or_null(status.copy_left_ns);
   json["unreadable_bytes"] = status.unreadable_bytes;
   json["rpo_now_ns"] = or_null(status.rpo_now_ns);
+  json["rpo_counts"] = rpo_counts_text(status.rpo_counts);
+  json["status_age_ns"] = status.age_ns;
   json["rpo_p50_ns"] = or_null(status.rpo_p50_ns);
   json["rpo_p99_ns"] = or_null(status.rpo_p99_ns);
   json["backlog_bytes"] = status.backlog_bytes;

@@ -63,6 +63,10 @@ inline constexpr MessageId kMessageLinkDown{"efabe839c45d44b7973c9b533b9233a9"};
 inline constexpr MessageId kMessageLinkRefused{"bba9316290274ab5a6f6b5c8d8ee747e"};
 // The receiver reports a condition of its own.
 inline constexpr MessageId kMessageLinkNotice{"b9543a6e236646e38c1c277178bfa158"};
+// Replication went on to another of its states.
+inline constexpr MessageId kMessageReplicationState{"26221ae3c20c4dcb8dd2f2f25bd5c841"};
+// Replication is in error; UNDERSTUDY_REASON says which.
+inline constexpr MessageId kMessageReplicationError{"3cd5f4cb922e4db8917999a4eb21ceb9"};
 // The server got its identity, written to the state directory.
 inline constexpr MessageId kMessageIdentityCreated{"b6b1439329da40ca894d0182448f3b8d"};
 // A point was marked as it was asked for.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A session without its connection: what an agent's bytes lead to, and what is to be sent back. Frames are cut and
-// decoded, deltas resolved, the state machine asked, batches handed over, acknowledgements merged, and the memory of batches that wait
-// for the store is bounded. receiver_session.h puts it on TLS and a socket; the simulator on a simulated network.
+// decoded, deltas resolved, the state machine asked, batches handed over, acknowledgements merged, and the memory of
+// batches that wait for the store is bounded. receiver_session.h puts it on TLS and a socket; the simulator on a
+// simulated network.
 //
 // No socket, clock or thread inside. Threads: one at a time.
 #pragma once

@@ -58,6 +58,13 @@ void Copier::abort() {
   (void)tracker_.set_copy_mode(false);  // only costs the host a little when it stays on; begin() settles anew
 }
 
+void Copier::give_up() {
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.state != ChunkState::kFree && chunk.state != ChunkState::kGivenUp) give_back(chunk.range);
+  }
+  abort();
+}
+
 void Copier::start_pass() {
   pass_disk_ = 0;
   pass_granule_ = 0;

@@ -77,6 +77,8 @@ class Copier {
   void begin();
   // The stream is gone or starts anew: chunks are given up (the caller unclaims or marks), copy mode goes off.
   void abort();
+  // The same, but what was not handed out yet becomes dirty again by itself; what was handed out stays claimed.
+  void give_up();
   bool active() const { return state_ != State::kIdle; }
 
   // Every event that becomes a record, before or after it did.

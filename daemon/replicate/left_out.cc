@@ -29,6 +29,11 @@ void LeftOut::start_anew() {
   bytes_ = 0;
 }
 
+void LeftOut::give_up() {
+  for (const GranuleRange& range : claimed_) tracker_.dirty().unclaim(range);
+  reset();
+}
+
 void LeftOut::reset() {
   state_ = State::kIdle;
   attempts_ = 0;

@@ -35,6 +35,8 @@ class LeftOut {
   void begin(std::uint64_t now_ns);
   // Forgets everything; nothing is finished any more. The caller gives back what is claimed (unclaim_all()).
   void reset();
+  // The same, and gives back what is claimed.
+  void give_up();
 
   // The number of a survey that is to be made now; once for each.
   std::optional<std::uint64_t> take_request();

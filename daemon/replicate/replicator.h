@@ -6,14 +6,17 @@
 // One step:  link events -> disk sizes -> captured events -> copies -> HEAL -> marks -> close the batch
 //
 // Captured events go before copies, but not always: while copies are under way they have a share of the payload that is
-// guaranteed (copy_share_percent), or a host that writes faster than the link takes would never be copied. What the ring
-// cannot hold because of it overflows into the dirty map and is copied again. A chunk can only be emitted when the
+// guaranteed (copy_share_percent), or a host that writes faster than the link takes would never be copied. What the
+// ring cannot hold because of it overflows into the dirty map and is copied again. A chunk can only be emitted when the
 // stream has reached the ring's head as of its read (copier.h), so with a full ring the share is also bounded by copy
 // buffers : ring. Nothing is given to the link while more than the window waits in it; events then stay in the ring.
 // Ring space is released, and granules are finished, by acknowledgements only.
 //
 // Honest points (I2, I6): a batch is sent only if, after its last event was captured, no run of the first capture
 // program was known to be skipped. Otherwise the whole batch is taken back and a new generation begins.
+//
+// What is done at all is decided by the state machine of replication_state.h. Its gate: open = all of the above;
+// draining = what was captured before a stop is sent, no copies; closed = nothing is sent, capture goes on by itself.
 //
 // Threads: one thread uses it.
 #pragma once
@@ -35,6 +38,7 @@
 #include "daemon/replicate/left_out.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
+#include "daemon/replicate/replication_state.h"
 #include "daemon/replicate/rpo_meter.h"
 #include "daemon/replicate/session.h"
 #include "daemon/replicate/status.h"
@@ -56,19 +60,23 @@ struct ReplicatorOptions {
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
   std::uint64_t survey_wait_ns = 0;               // how long a full copy waits for leave_out(); 0 = it is not asked for
+  ReplicationState state;                         // what the last process kept, and the policy
 };
 
 // Something an operator should read once. The caller logs it.
 struct ReplicatorEvent {
   enum class Kind : std::uint8_t {
     kLinkUp, kLinkDown, kLinkRefused, kLinkNotice, kCopyStarted, kCopyFinished, kGapOpened, kGapHealed,
-    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal,
+    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal, kState, kError,
   };
   enum class Severity : std::uint8_t { kInfo, kWarning, kError };
   Kind kind = Kind::kInternal;
   Severity severity = Severity::kInfo;
   std::string text;
+  ErrorReason reason = ErrorReason::kNone;  // of kError
 };
+
+enum class ReplicationCommand : std::uint8_t { kStop, kRestart, kRepair };
 
 // What step() wants next.
 struct StepResult {
@@ -106,7 +114,13 @@ class Replicator {
   void request_mark_described_later(std::string name, MarkDescription description, std::uint64_t deadline_ns,
                                     MarkDone done);
 
-  // No more copying; what is captured up to now is sent at once.
+  // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause
+  // of an error still holds, with the reason; else it has begun, or there was nothing to do.
+  Status command(ReplicationCommand command);
+  void set_auto_resume(bool on);
+  const ReplicationState& replication_state() const { return state_; }
+
+  // For the end of the process. No more copying; what is captured up to now is sent at once.
   void request_stop();
   // After request_stop(): nothing that was captured before it waits for an acknowledgement, or no session is left.
   bool stop_complete() const;
@@ -120,11 +134,11 @@ class Replicator {
   void set_copy_limits(std::uint32_t chunks_max) { copier_.set_chunks_max(chunks_max); }
 
   ReplicationStatus status();
-  Phase phase() const { return phase_.phase; }
+  Phase phase() const;
   std::optional<ReplicatorEvent> take_event();
 
  private:
-  enum class ErrorSource : std::uint8_t { kLink, kFeedback, kEpoch, kDisk, kTracker };
+  enum class Gate : std::uint8_t { kOpen, kDraining, kClosed };
   enum class MarkState : std::uint8_t { kWaiting, kSent };
   struct PendingMark {
     std::string name;
@@ -147,6 +161,7 @@ class Replicator {
   // --- replicator.cc: sessions and time ---
   void poll_link();
   void on_link_up(const LinkUp& up);
+  void begin_session(const LinkUp& up);
   void on_link_down(const Error& error);
   void on_link_refused(const Error& error);
   void on_ack(Seq seq);
@@ -155,13 +170,25 @@ class Replicator {
   void check_sizes(bool now);
   StepResult next_step(bool again);
 
+  // --- replicator_gate.cc: what the state machine wants ---
+  void feed(StateEventKind kind, ErrorReason reason = ErrorReason::kNone);
+  void tell_state(const StateStep& step);
+  void perform(StateAction action);
+  void open_gate();
+  void drain_gate();
+  void close_gate();
+  void watch_gate();
+  void start_copier();
+  void verify_all();
+  void mark_all_dirty();
+
   // --- replicator_stream.cc: making the stream ---
   void continue_stream(const SessionPlan& plan, const StreamPosition& position);
   // A GAP at the end of what was sent; everything is dirty; the ring is skipped up to its head.
   Status start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
                            std::uint64_t last_time_ns, bool send_geometry);
   bool capture_unprovable();
-  void renew_generation();
+  void renew_generation(const std::string& why);
   bool pump_events();
   bool add_captured(const CaptureEvent& event);
   bool within_disk(const CaptureEvent& event) const;
@@ -171,12 +198,11 @@ class Replicator {
   void earn_copy_credit(const CaptureEvent& event);
   bool copy_owed() const;
   void run_copies();
-  void begin_copy();
   bool emit(const CopyChunk& chunk);
   void try_heal();
   bool send_batch();
   void update_window();
-  bool streaming() const { return session_ && errors_.empty(); }
+  bool streaming() const { return session_ && errors_.empty() && gate_ != Gate::kClosed; }
 
   // --- replicator_marks.cc: named points ---
   void run_marks();
@@ -195,9 +221,10 @@ class Replicator {
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
-  void raise(ErrorSource source, ReplicatorEvent::Kind kind, const std::string& text);
-  void clear(ErrorSource source);
-  void tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text);
+  void raise(ErrorReason reason, ReplicatorEvent::Kind kind, const std::string& text);
+  void clear(ErrorReason reason);
+  void tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text,
+            ErrorReason reason = ErrorReason::kNone);
   void tell_read_failure(const DiskReadFailure& failure);
   void note_phase(PhaseEventKind kind);
 
@@ -214,12 +241,19 @@ class Replicator {
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;
-  std::map<ErrorSource, std::string> errors_;
+  ReplicationState state_;
+  std::map<ErrorReason, std::string> errors_;
   std::deque<ReplicatorEvent> events_;
   std::deque<PendingMark> marks_;
 
   std::uint64_t now_ns_ = 0;            // boot clock at the beginning of the step
   bool session_ = false;
+  Gate gate_ = Gate::kClosed;
+  std::uint64_t hold_position_ = 0;     // draining ends here
+  std::optional<LinkUp> waiting_up_;    // a session that the closed gate does not begin
+  std::optional<std::uint64_t> catch_up_position_;  // of the ring, at the beginning of the session
+  bool gap_partial_ = false;            // the GAP is for new parts of the disks; what else there is stays
+  bool in_gap_ = false;                 // the stream has a GAP without HEAL
   bool drained_ = false;                // the last look at the ring found its end
   bool dirty_looked_at_ = false;        // in this session
   bool geometry_unsent_ = false;        // a GEOMETRY record stands in the open batch

@@ -66,7 +66,13 @@ void Replicator::run_marks() {
   for (std::size_t i = 0; i < marks_.size();) {
     const PendingMark& mark = marks_[i];
     if (now_ns_ < mark.deadline_ns) {
-      ++i;
+      if (mark.state == MarkState::kWaiting && gate_ == Gate::kClosed) {
+        fail_mark(i, Error(ErrorKind::kBusy, "mark '" + mark.name + "': " +
+                                                 std::string(state_text(state_.state, state_.direction)) +
+                                                 ": nothing is sent; try again when replication runs"));
+      } else {
+        ++i;
+      }
       continue;
     }
     const char* sent = mark.state == MarkState::kSent ? "; it may still become a point" : "";

@@ -18,7 +18,8 @@ constexpr std::size_t kEventsMax = 256;               // waiting to be logged; f
 
 CopyScope Replicator::scope() const {
   if (!gap_.is_open() && heal_seq_ == 0) return CopyScope::kNone;
-  return gap_.initial_copy_done() && gap_.reason() == GapReason::kOverflow ? CopyScope::kDirty : CopyScope::kAll;
+  const bool partial = gap_.reason() == GapReason::kOverflow || gap_partial_;
+  return gap_.initial_copy_done() && partial ? CopyScope::kDirty : CopyScope::kAll;
 }
 
 void Replicator::note_phase(PhaseEventKind kind) { phase_ = phase_step(phase_, {kind, scope()}); }
@@ -72,24 +73,38 @@ void Replicator::look_for_unsent_event() {
   if (!event) return;
   unsent_event_ns_ = event->boot_time_ns;
   if (Status status = tracker_.seek(cursor); !status.ok()) {
-    raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+    raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
   }
 }
 
-void Replicator::raise(ErrorSource source, ReplicatorEvent::Kind kind, const std::string& text) {
+void Replicator::raise(ErrorReason reason, ReplicatorEvent::Kind kind, const std::string& text) {
   last_error_ = text;
-  if (const auto known = errors_.find(source); known != errors_.end() && known->second == text) return;
-  errors_[source] = text;
+  if (const auto known = errors_.find(reason); known != errors_.end() && known->second == text) return;
+  errors_[reason] = text;
   note_phase(PhaseEventKind::kErrorRaised);
   tell(kind, ReplicatorEvent::Severity::kError, text);
+  feed(StateEventKind::kErrorRaised, reason);
 }
 
-void Replicator::clear(ErrorSource source) {
-  if (errors_.erase(source) > 0 && errors_.empty()) note_phase(PhaseEventKind::kErrorsCleared);
+void Replicator::clear(ErrorReason reason) {
+  if (errors_.erase(reason) == 0) return;
+  if (!errors_.empty()) {  // another one holds
+    feed(StateEventKind::kErrorRaised, errors_.begin()->first);
+    return;
+  }
+  note_phase(PhaseEventKind::kErrorsCleared);
+  feed(StateEventKind::kErrorsCleared);
 }
 
-void Replicator::tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text) {
-  if (events_.size() < kEventsMax) events_.push_back({kind, severity, std::move(text)});
+Phase Replicator::phase() const {
+  if (state_is_stopped(state_.state)) return Phase::kStopped;
+  if (state_.state == ReplicationStateName::kError) return Phase::kError;
+  return phase_.phase;
+}
+
+void Replicator::tell(ReplicatorEvent::Kind kind, ReplicatorEvent::Severity severity, std::string text,
+                      ErrorReason reason) {
+  if (events_.size() < kEventsMax) events_.push_back({kind, severity, std::move(text), reason});
 }
 
 void Replicator::tell_read_failure(const DiskReadFailure& failure) {
@@ -151,13 +166,17 @@ ReplicationStatus Replicator::status() {
   now_ns_ = clock_.boot_ns();
   rpo_.advance(now_ns_, oldest_event_ns());
   ReplicationStatus status;
-  status.phase = phase_.phase;
+  status.phase = phase();
+  status.state = state_;
   status.disks = tracker_.disks().size();
   for (const TrackedDisk& disk : tracker_.disks()) status.protected_bytes += disk.size_bytes;
-  status.link_up = session_;
+  status.link_up = session_ || waiting_up_.has_value();
   status.receiver_name = receiver_name_;
   status.notice = notice_;
-  for (const auto& [source, text] : errors_) status.errors.push_back(text);
+  for (const auto& [reason, text] : errors_) status.errors.push_back(text);
+  if (status.errors.empty() && state_.state == ReplicationStateName::kError) {
+    status.errors.emplace_back(error_reason_entry(state_.reason).text);
+  }
   status.last_error = last_error_;
 
   if (copier_.active()) refresh_progress();
@@ -170,8 +189,23 @@ ReplicationStatus Replicator::status() {
   const std::uint64_t oldest_ns = oldest_event_ns();
   std::uint64_t age_ns = oldest_ns != 0 && now_ns_ > oldest_ns ? now_ns_ - oldest_ns : 0;
   const bool lacking = gap_.is_open() || heal_seq_ != 0;
-  if (lacking && gap_since_ns_ != 0) age_ns = std::max(age_ns, now_ns_ - gap_since_ns_);
-  if (gap_.initial_copy_done()) status.rpo_now_ns = age_ns;
+  using RpoCounts = ReplicationStatus::RpoCounts;
+  status.rpo_counts = age_ns != 0 ? RpoCounts::kOldestWrite : RpoCounts::kNothing;
+  if (lacking && gap_since_ns_ != 0 && now_ns_ - gap_since_ns_ >= age_ns) {
+    age_ns = now_ns_ - gap_since_ns_;
+    status.rpo_counts = RpoCounts::kGap;
+  }
+  bool copied = gap_.initial_copy_done();
+  if (!session_ && waiting_up_) {  // stopped, and this process has never had a session
+    const StreamPosition& position = waiting_up_->position;
+    copied = position.initial_copy_done;
+    const std::uint64_t wall_ns = clock_.wall_ns();
+    if (position.gap_open && wall_ns > position.last_time_ns && wall_ns - position.last_time_ns >= age_ns) {
+      age_ns = wall_ns - position.last_time_ns;
+      status.rpo_counts = RpoCounts::kGap;
+    }
+  }
+  if (copied) status.rpo_now_ns = age_ns;
   status.rpo_p50_ns = rpo_.percentile_ns(0.50);
   status.rpo_p99_ns = rpo_.percentile_ns(0.99);
 

@@ -29,15 +29,20 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
   }
   geometry_unsent_ = plan.send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
-  if (!plan.new_disks.empty()) {
-    for (const TrackedDisk& disk : tracker_.disks()) {
-      if (std::find(plan.new_disks.begin(), plan.new_disks.end(), disk.slot) == plan.new_disks.end()) continue;
-      tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  if (!plan.new_parts.empty()) {
+    // Only these are copied, but no point may hold a disk of which something is not there: a GAP of the whole server.
+    for (const SessionPlan::NewPart& part : plan.new_parts) {
+      for (const TrackedDisk& disk : tracker_.disks()) {
+        if (disk.slot != part.disk || disk.size_bytes <= part.from_bytes) continue;
+        tracker_.dirty().mark(disk.slot, part.from_bytes, disk.size_bytes - part.from_bytes);
+      }
     }
+    gap_partial_ = !gap_.is_open();
     gap_.open(GapReason::kNewCapture, gap_.accounted_losses());
     insert_gap(GapReason::kNewCapture);
   } else if (gap_.is_open()) {
-    begin_copy();
+    in_gap_ = true;
+    start_copier();
   }
 }
 
@@ -56,7 +61,9 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
     head = tracker_.head();
   }
   RETURN_IF_ERROR(tracker_.seek(head));
-  for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  mark_all_dirty();
+  in_gap_ = false;
+  gap_partial_ = false;
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
   geometry_unsent_ = send_geometry;
@@ -69,9 +76,9 @@ bool Replicator::capture_unprovable() { return tracker_.losses().unprovable > un
 
 // In the middle of a session: what was sent was captured before the last look at the figure and stays; the open batch
 // is taken back.
-void Replicator::renew_generation() {
+void Replicator::renew_generation(const std::string& why) {
   tell(ReplicatorEvent::Kind::kCaptureUnprovable, ReplicatorEvent::Severity::kWarning,
-       "the kernel skipped capture programs: completeness cannot be proved, everything is copied again");
+       why + ": completeness cannot be proved, everything is copied again");
   writer_.drop_open_batch();
   for (PendingMark& mark : marks_) {
     if (mark.state == MarkState::kSent && mark.seq > sent_seq_) mark.state = MarkState::kWaiting;
@@ -86,7 +93,7 @@ void Replicator::renew_generation() {
     status = start_stream_anew(writer_.last_seq(), writer_.generation() + 1, GapReason::kNewCapture,
                                gap_.initial_copy_done(), writer_.last_time_ns(), geometry_unsent_);
   }
-  if (!status.ok()) raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+  if (!status.ok()) raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
 }
 
 // True when there may be more to do at once.
@@ -97,6 +104,7 @@ bool Replicator::pump_events() {
   for (std::uint32_t i = 0; i < options_.events_per_step_max && bytes < kEventBytesPerStepMax; ++i) {
     if (!window_open_) return false;
     if (copy_owed()) return true;
+    if (gate_ == Gate::kDraining && tracker_.cursor() >= hold_position_) return false;
     const std::uint64_t before = tracker_.cursor();
     mark_held_ = mark_holds(before);
     if (mark_held_) return false;
@@ -107,11 +115,11 @@ bool Replicator::pump_events() {
     }
     if (!within_disk(*event)) {
       if (Status status = tracker_.seek(before); !status.ok()) {
-        raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+        raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
       }
       check_sizes(true);
       if (errors_.empty()) {
-        raise(ErrorSource::kDisk, ReplicatorEvent::Kind::kDiskChanged,
+        raise(ErrorReason::kDiskChanged, ReplicatorEvent::Kind::kDiskChanged,
               "disk in slot " + std::to_string(event->disk) + ": a write at offset " +
                   std::to_string(event->offset_bytes) + " was captured that lies behind its end");
       }
@@ -120,7 +128,7 @@ bool Replicator::pump_events() {
     mark_held_ = mark_holds(event->position - 1);  // the mark stood between records that were passed over
     if (mark_held_) {
       if (Status status = tracker_.seek(before); !status.ok()) {
-        raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+        raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
       }
       return false;
     }
@@ -178,7 +186,11 @@ bool Replicator::insert_gap(GapReason reason) {
   writer_.set_loss_count(gap_.accounted_losses());
   const Seq seq = writer_.add_gap(reason);
   heal_seq_ = 0;
-  if (copier_.active()) return true;  // a second GAP inside a gap
+  if (in_gap_) {  // a second GAP inside a gap
+    feed(StateEventKind::kGapOpened);
+    return true;
+  }
+  in_gap_ = true;
   gap_since_ns_ = now_ns_;
   gap_since_wall_ns_ = writer_.last_time_ns();
   const Losses losses = tracker_.losses();
@@ -190,27 +202,23 @@ bool Replicator::insert_gap(GapReason reason) {
              std::to_string(losses.too_long) + ", untracked " + std::to_string(losses.untracked) +
              "); what they changed is copied");
   }
-  begin_copy();
   note_phase(PhaseEventKind::kGapOpened);
+  start_copier();
+  feed(StateEventKind::kGapOpened);
   return true;
-}
-
-void Replicator::begin_copy() {
-  begin_progress();
-  copier_.begin();
-  left_out_.reset();
-  if (scope() == CopyScope::kAll) left_out_.begin(now_ns_);
 }
 
 void Replicator::run_copies() {
   const std::uint64_t left_out_bytes =
-      left_out_.work(now_ns_, copier_.chunks_in_use() == 0,
-                     [this](const GranuleRange& range) { acknowledgement_.copy_superseded(range); });
+      gate_ != Gate::kOpen ? 0
+                           : left_out_.work(now_ns_, copier_.chunks_in_use() == 0, [this](const GranuleRange& range) {
+                               acknowledgement_.copy_superseded(range);
+                             });
   if (left_out_bytes > 0) {
     copy_total_bytes_ -= std::min(copy_total_bytes_, left_out_bytes);
     progress_at_ns_ = 0;
   }
-  const bool may_claim = gap_.is_open() && !stopping_ && !left_out_.holds_copy(now_ns_);
+  const bool may_claim = gap_.is_open() && !stopping_ && gate_ == Gate::kOpen && !left_out_.holds_copy(now_ns_);
   const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
     acknowledgement_.copy_superseded(range);
   });
@@ -261,7 +269,8 @@ bool Replicator::emit(const CopyChunk& chunk) {
 // not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
 // submitted after all the reads, and moves the loss count before any later event.
 void Replicator::try_heal() {
-  if (!gap_.is_open() || stopping_ || left_out_.holds_heal() || !copier_.pass_found_nothing()) return;
+  if (!gap_.is_open() || stopping_ || gate_ != Gate::kOpen || left_out_.holds_heal()) return;
+  if (!copier_.pass_found_nothing()) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
   const auto clean = copier_.verify_clean(now_ns_);
   if (!clean.ok()) {
@@ -271,6 +280,7 @@ void Replicator::try_heal() {
   if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
   heal_seq_ = writer_.add_heal();
   gap_.heal();
+  in_gap_ = gap_partial_ = false;
   copier_.abort();
   left_out_.reset();
   flush_ = true;
@@ -278,7 +288,7 @@ void Replicator::try_heal() {
 
 bool Replicator::send_batch() {
   if (capture_unprovable()) {
-    renew_generation();
+    renew_generation("the kernel skipped capture programs");
     return false;
   }
   ClosedBatch closed = writer_.close();

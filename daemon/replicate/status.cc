@@ -14,6 +14,26 @@ std::string overload_text(const ReplicationStatus& status) {
   return text;
 }
 
+std::string_view rpo_counts_text(ReplicationStatus::RpoCounts counts) {
+  switch (counts) {
+    case ReplicationStatus::RpoCounts::kNothing: return "nothing is outstanding";
+    case ReplicationStatus::RpoCounts::kOldestWrite: return "age of the oldest write that is not acknowledged";
+    case ReplicationStatus::RpoCounts::kGap: return "time since the gap began: no later point can be recovered yet";
+  }
+  return "";
+}
+
+ReplicationStatus aged(ReplicationStatus status, std::uint64_t age_ns) {
+  status.age_ns += age_ns;
+  // Whatever was written since has not been acknowledged, as far as anybody knows.
+  if (!status.rpo_now_ns) return status;
+  *status.rpo_now_ns += age_ns;
+  if (status.rpo_counts == ReplicationStatus::RpoCounts::kNothing && age_ns > 0) {
+    status.rpo_counts = ReplicationStatus::RpoCounts::kOldestWrite;
+  }
+  return status;
+}
+
 std::string status_line(const ReplicationStatus& status) {
   std::string line(phase_name(status.phase));
   if (status.phase == Phase::kError && !status.errors.empty()) return line + ": " + status.errors.front();

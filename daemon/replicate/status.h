@@ -9,13 +9,15 @@
 #include "daemon/record/record.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
+#include "daemon/replicate/replication_state.h"
 #include "daemon/tracker/tracker.h"
 
 namespace understudy {
 
 // What the replicator says of itself. A copy: may be kept and passed to other threads.
 struct ReplicationStatus {
-  Phase phase = Phase::kStarting;
+  ReplicationState state;             // of the operator's view: what is wanted and what has come of it
+  Phase phase = Phase::kStarting;     // of the data path: what is done at this moment
   std::uint64_t disks = 0;
   std::uint64_t protected_bytes = 0;
 
@@ -35,6 +37,9 @@ struct ReplicationStatus {
 
   // Age of the oldest write that is not part of a recoverable point yet; 0 = none. Absent before the first copy ended.
   std::optional<std::uint64_t> rpo_now_ns;
+  // What rpo_now_ns is the age of.
+  enum class RpoCounts : std::uint8_t { kNothing, kOldestWrite, kGap };
+  RpoCounts rpo_counts = RpoCounts::kNothing;
   std::optional<std::uint64_t> rpo_p50_ns;  // over the last one to two minutes, or since the last copy ended
   std::optional<std::uint64_t> rpo_p99_ns;
 
@@ -51,6 +56,9 @@ struct ReplicationStatus {
   std::uint64_t wire_bytes_sent = 0;
   LinkStatistics link;                // what the two above are taken from, and more
 
+  // How old all of this is: more than 0 when the replication thread does not answer. rpo_now_ns has grown with it.
+  std::uint64_t age_ns = 0;
+
   Losses losses;
   bool gap_open = false;
   GapReason gap_reason = GapReason::kInitialCopy;
@@ -65,6 +73,9 @@ struct ReplicationStatus {
 
 // "write load 12 MiB/s exceeds link 4 MiB/s: ..."; empty when it does not.
 std::string overload_text(const ReplicationStatus& status);
+std::string_view rpo_counts_text(ReplicationStatus::RpoCounts counts);
+// The status as it must be assumed to be `age_ns` after it was made.
+ReplicationStatus aged(ReplicationStatus status, std::uint64_t age_ns);
 // One plain line: "realtime: 2 disks, rpo 0.12 s, backlog 1.2 MiB".
 std::string status_line(const ReplicationStatus& status);
 

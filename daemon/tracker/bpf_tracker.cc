@@ -85,6 +85,10 @@ class BpfTracker final : public Tracker {
   std::uint64_t ring_bytes() const override { return reader_.ring_bytes(); }
   Status seek(std::uint64_t position) override { return reader_.seek(position); }
   void release(std::uint64_t position) override { reader_.release(position); }
+  void keep_acknowledged(std::uint64_t seq) override {
+    shared_store(side_.control().acknowledged_seq, static_cast<__u64>(seq));
+  }
+  std::uint64_t acknowledged() const override { return shared_load(side_.control().acknowledged_seq); }
   void wait(std::chrono::nanoseconds timeout) override {
     waiter_.wait(timeout, std::exchange(drained_, false), side_.control(), reader_);
   }

@@ -31,6 +31,10 @@ Status run_status(const ControlOptions& options);
 // Asks the agent to put a named point into the stream; with `wait` prints what became of it, kRefused = it is less
 // than what was asked for.
 Status run_mark(const ControlOptions& options);
+// Stops, restarts or repairs the replication of this machine's agent; prints the state it is then in.
+Status run_stop(const ControlOptions& options);
+Status run_restart(const ControlOptions& options);
+Status run_repair(const ControlOptions& options);
 // pki init | issue | show
 Status run_pki(const ControlOptions& options);
 // The points of a store directory.

@@ -18,6 +18,7 @@ namespace po = boost::program_options;
 constexpr char kUsage[] =
     "usage: understudyctl status [--json] [--socket SOCKET]\n"
     "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
+    "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
     "       understudyctl points STORE [--json]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
@@ -36,6 +37,9 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> kCommands{
       {"status", 0, 0, "nothing behind it", run_status, {"json", "socket"}},
       {"mark", 0, 1, "one label at most", run_mark, {"json", "socket", "label", "application-consistent", "wait"}},
+      {"stop", 0, 0, "nothing behind it", run_stop, {"json", "socket"}},
+      {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
+      {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
       {"points", 1, 1, "the directory of a store", run_points, {"json"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
@@ -112,7 +116,8 @@ const Command* parse(int argc, char** argv, ControlOptions& options) {
 
 ExitCode exit_code_for(const Error& error, const Command& command) {
   // A daemon that is not there is the one case of "not found" that has a number of its own.
-  const bool asks_daemon = command.run == run_status || command.run == run_mark;
+  const bool asks_daemon =
+      std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
   return asks_daemon && error.kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(error.kind());
 }
 

@@ -37,7 +37,19 @@ Status status_of_one(const ControlOptions& options) {
   return ok_status();
 }
 
+Status change_replication(const ControlOptions& options, const char* verb) {
+  ASSIGN_OR_RETURN(const Json result,
+                   control_call(options.socket.empty() ? kAgentSocket : options.socket, command(verb)));
+  print(options.json ? result.dump_indented() + "\n"
+                     : std::string(verb) + ": replication is " + result.at("state").as_string("") + "\n");
+  return ok_status();
+}
+
 }  // namespace
+
+Status run_stop(const ControlOptions& options) { return change_replication(options, "stop"); }
+Status run_restart(const ControlOptions& options) { return change_replication(options, "restart"); }
+Status run_repair(const ControlOptions& options) { return change_replication(options, "repair"); }
 
 Status run_status(const ControlOptions& options) {
   if (!options.socket.empty()) return status_of_one(options);

@@ -113,9 +113,11 @@ std::string disks_row(const Json& status, std::string_view name) {
 std::string agent_text(const Json& status) {
   std::string server = text(status, "server");
   Table table("agent" + (server.empty() ? std::string() : " of server '" + printable(server) + "'"));
+  table.row("state", text(status, "state"));
   table.row("phase", text(status, "phase"));
   table.row("disks", disks_row(status, "path"));
   for (const Json& error : status.at("errors").items()) table.row("error", error.as_string(""));
+  table.row("advice", text(status.at("error"), "advice"));
   table.row("copy", copy_row(status));
   if (const std::uint64_t bytes = number(status, "copy_left_out_bytes"); bytes != 0) {
     table.row("left out", format_bytes(bytes) + " of free space");

@@ -148,6 +148,14 @@ TEST_CASE("agent config: a granule must fit into a buffer") {
   CHECK(said.find("cannot hold a granule of 1MiB") != std::string::npos);
 }
 
+TEST_CASE("agent config: auto-resume is on unless it is switched off, by a word that says so") {
+  CHECK(parse_agent_config(kGood, "agent.yaml")->auto_resume);
+  const auto off = parse_agent_config(kGood + "policy: {auto_resume: false}\n", "agent.yaml");
+  REQUIRE(off.ok());
+  CHECK_FALSE(off->auto_resume);
+  CHECK(mistakes(kGood + "policy: {auto_resume: maybe}\n").find("auto_resume") != std::string::npos);
+}
+
 TEST_CASE("agent config: what a reload cannot change is named") {
   const auto running = parse_agent_config(kGood, "agent.yaml");
   REQUIRE(running.ok());
@@ -156,9 +164,11 @@ TEST_CASE("agent config: what a reload cannot change is named") {
   wanted.compression.codec = Codec::kNone;
   wanted.buffers = 2;
   CHECK(settings_needing_restart(*running, wanted).empty());
-  wanted.buffers = 99;
   wanted.disks.push_back("/dev/vdd");
-  CHECK(settings_needing_restart(*running, wanted) == std::vector<std::string>{"disks", "copy.buffers"});
+  CHECK(settings_needing_restart(*running, wanted).empty());
+  wanted.buffers = 99;
+  wanted.receiver_port = 1;
+  CHECK(settings_needing_restart(*running, wanted) == std::vector<std::string>{"receiver", "copy.buffers"});
 }
 
 }  // namespace understudy

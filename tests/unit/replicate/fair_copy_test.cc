@@ -67,7 +67,7 @@ class OverloadedCopy {
 TEST_CASE("under any write load copies get their share of what is sent") {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     CAPTURE(seed);
-    Overload overload{.seed = seed, .share_percent = 10 + static_cast<std::uint32_t>(seed % 4) * 6};
+    Overload overload{.seed = seed, .share_percent = 10 + static_cast<std::uint32_t>(seed % 4) * 5};
     overload.hot_bytes = (64u << 10) << (seed % 4);
     overload.writes_per_turn = 3 + static_cast<std::uint32_t>(seed % 5);
     CAPTURE(overload.share_percent);

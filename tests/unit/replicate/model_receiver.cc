@@ -191,6 +191,8 @@ void ModelReceiver::commit(std::size_t batches_max) {
   acknowledge();
 }
 
+void ModelReceiver::lie(Seq seq) { events_.emplace_back(LinkAck{seq}); }
+
 void ModelReceiver::acknowledge() {
   if (connected_) events_.push_back(LinkAck{store.position.seq});
 }

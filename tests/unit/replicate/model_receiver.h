@@ -57,6 +57,7 @@ class ModelReceiver final : public Link {
   void commit(std::size_t batches_max); // arrived batches become durable; LinkAck
   void commit_silently(std::size_t batches_max);  // ... but the acknowledgement is lost
   void acknowledge();                   // once more what is durable
+  void lie(Seq seq);                    // acknowledges what it may not have
   bool connected() const { return connected_; }
   bool idle() const { return queued_.empty() && arrived_.empty(); }
   std::size_t queued() const { return queued_.size(); }

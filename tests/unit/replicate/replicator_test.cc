@@ -421,19 +421,6 @@ TEST_CASE("an idle replicator sends nothing, sleeps, and says the same trouble o
   CHECK(harness->replicator->phase() == Phase::kError);
 }
 
-TEST_CASE("an acknowledgement of what was never sent is not believed") {
-  auto harness = realtime();
-  harness->write(0, 4096, 4096);
-  const std::uint64_t tail = harness->tracker->tail();
-  harness->receiver->store.position.seq += 1000;
-  harness->receiver->acknowledge();
-  harness->receiver->store.position.seq -= 1000;
-  harness->step();
-  CHECK(harness->tracker->tail() == tail);
-  REQUIRE(harness->settle());
-  CHECK(harness->replica_equals_disk());
-}
-
 TEST_CASE("a notice of the receiver is shown as long as it holds") {
   auto harness = realtime();
   harness->receiver->notice(true, "its disk is full");
