@@ -29,7 +29,7 @@ from daemons import MIB, Agent, Authority, Receiver, Restore, free_port  # noqa:
 from harness import Skip, check  # noqa: E402
 
 PAIRS = int(os.environ.get("BENCH_PAIRS", "3"))
-DISK_BYTES = int(os.environ.get("BENCH_MIB", "1024")) * MIB
+DISK_BYTES = int(os.environ.get("BENCH_MIB", "2048")) * MIB
 USED_BYTES = int(os.environ.get("BENCH_USED_MIB", "4096")) * MIB
 ONLY = os.environ.get("BENCH_ONLY", "full used").split()
 WORDS = (b"the understudy learns the leading part, rehearses it, and goes on when the lead cannot; "
