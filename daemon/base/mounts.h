@@ -26,7 +26,7 @@ struct MountPoint {
 // "253:1" as a kernel dev_t; 0 when it is none.
 std::uint32_t parse_device_number(std::string_view text);
 
-// In the order of mounting. Lines that cannot be understood are passed over: a kernel newer than this code may say more.
+// In the order of mounting. Lines that cannot be understood are passed over: a newer kernel may say more.
 std::vector<MountPoint> parse_mounts(std::string_view text);
 Result<std::vector<MountPoint>> read_mounts(const std::string& path = "/proc/self/mountinfo");
 

@@ -56,7 +56,8 @@ class Stack {
     add_holders(directory, level);
     for (const fs::path& entry : entries_of(directory)) {
       if (!fs::exists(entry / "partition", error)) continue;
-      if (const DeviceNumber partition = parse_device_number(attribute(entry / "dev")); partition != 0) add(partition, level);
+      const DeviceNumber partition = parse_device_number(attribute(entry / "dev"));
+      if (partition != 0) add(partition, level);
     }
   }
 
