@@ -137,6 +137,37 @@ TEST_CASE_FIXTURE(Fixture, "what is no point says what is near") {
   }
 }
 
+TEST_CASE_FIXTURE(Fixture, "latest-processed stays in what is sealed") {
+  fill();
+  Timeline timeline = read_timeline(*store).value();
+  CHECK(timeline.processed_seq == timeline.last_seq);  // nothing is sealed yet
+  for (const auto& [sealed, expected] : {std::pair<Seq, Seq>{13, 12}, {11, 11}, {8, 5}, {6, 5}, {4, 4}}) {
+    CAPTURE(sealed);
+    timeline.processed_seq = sealed;
+    const Result<Point> point = resolve_point(timeline, "latest-processed");
+    REQUIRE(point.ok());
+    CHECK(point->seq == expected);
+    CHECK(PointInTimeView::open(*store, *point).ok());
+  }
+  timeline.processed_seq = 2;
+  const Result<Point> none = resolve_point(timeline, "latest-processed");
+  REQUIRE(!none.ok());
+  CHECK(none.error().message().find("no point is processed yet") != std::string::npos);
+  CHECK(none.error().message().find("seq:3") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(Fixture, "latest-application is the newest such mark that is a point") {
+  fill();
+  expect_refused("latest-application", {"there is no application-consistent mark", "'latest'"});
+  add(RecordKind::kMark, encode_mark({"good", Consistency::kApplication}));  // 14
+  add(RecordKind::kMark, encode_mark({"later"}));
+  expect("latest-application", 14, 13, false);
+  add(RecordKind::kGap, encode_gap({GapReason::kOverflow}));
+  add(RecordKind::kMark, encode_mark({"in the gap", Consistency::kApplication}));
+  expect("latest-application", 14, 13, false);
+  expect_refused("@nothing like it", {"the newest marks are '@in the gap', '@later', '@good' and '@before-upgrade'"});
+}
+
 TEST_CASE_FIXTURE(Fixture, "before the first full copy ended nothing is a point") {
   expect_refused("latest", {"the store is empty"});
   start();
