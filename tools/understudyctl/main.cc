@@ -20,6 +20,8 @@ constexpr char kUsage[] =
     "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
     "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
     "       understudyctl points STORE [--json]\n"
+    "       understudyctl view open SERVER@POINT [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl view list|close [NUMBER] [--force] [--json]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
     "       understudyctl pki show CERTIFICATE [--json]\n";
@@ -41,6 +43,7 @@ const std::vector<Command>& commands() {
       {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
       {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
       {"points", 1, 1, "the directory of a store", run_points, {"json"}},
+      {"view", 0, 8, "", run_view, {"json", "store", "config", "views", "disk", "force"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
   return kCommands;
@@ -60,7 +63,15 @@ po::options_description visible_options(ControlOptions& options) {
       "application-consistent", po::bool_switch(&options.application_consistent),
       "run the hooks and freeze the file systems for the mark")(
       "wait", po::bool_switch(&options.wait), "until the receiver has the mark; tells what became of it")(
-      "help,h", "this text")("version", "the version of this program");
+      "store", po::value(&options.store)->value_name("STORE"),
+      "directory of the store (default: where receiver.yaml says that the server's is)")(
+      "config", po::value(&options.config)->value_name("FILE"),
+      "configuration of the receiver (default: /etc/understudy/receiver.yaml)")(
+      "views", po::value(&options.views)->value_name("DIR"),
+      "where open views are noted (default: /run/understudy/views)")(
+      "disk", po::value(&options.disk)->value_name("SLOT|NAME"), "only this disk")(
+      "force", po::bool_switch(&options.force), "also when it is in use")("help,h", "this text")(
+      "version", "the version of this program");
   return visible;
 }
 
@@ -116,8 +127,7 @@ const Command* parse(int argc, char** argv, ControlOptions& options) {
 
 ExitCode exit_code_for(const Error& error, const Command& command) {
   // A daemon that is not there is the one case of "not found" that has a number of its own.
-  const bool asks_daemon =
-      std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
+  const bool asks_daemon = std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
   return asks_daemon && error.kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(error.kind());
 }
 
