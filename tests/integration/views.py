@@ -7,46 +7,16 @@ still while the journal grows and the receiver is restarted, and one whose serve
 import json
 import os
 import signal
+import xml.etree.ElementTree
 
 import harness
 import oracle
 from daemons import CONTROL, MIB
 from harness import check, program
 from scenario import Protected, now_between_writes, raw_disk
+from views_control import Views
 
 DISK_BYTES = 48 * MIB
-
-
-class Views:
-    """understudyctl view with a registry of the case's own."""
-
-    def __init__(self, case, protected):
-        self.case = case
-        self.protected = protected
-        self.directory = case.directory / "views"
-        case.defer(self.close_all)
-
-    def control(self, *words, status=0):
-        return self.case.run(program(CONTROL), *words, "--views", self.directory, status=status)
-
-    def open(self, point, *words):
-        done = self.control("view", "open", f"{self.protected.server}@{point}", "--json", "--config",
-                            self.protected.receiver.config_path, *words)
-        return json.loads(done.stdout)
-
-    def refused(self, point, *words):
-        done = self.control("view", "open", f"{self.protected.server}@{point}", "--config",
-                            self.protected.receiver.config_path, *words, status=None)
-        check(done.returncode != 0, f"a view of '{point}' was not refused")
-        self.case.say(f"'{point}': {done.stderr.strip()}")
-        return done.stderr
-
-    def list(self):
-        return json.loads(self.control("view", "list", "--json").stdout)
-
-    def close_all(self):
-        for view in self.list():
-            self.control("view", "close", view["view"], "--force")
 
 
 def load(case, target, disk):
@@ -125,6 +95,46 @@ def check_overlay(case, view, image):
     check(refused.returncode != 0, "the view could be written to")
 
 
+def check_restore(case, protected, views, held, images):
+    """Into a qcow2, a raw file and a device; what has content, or is mounted, is refused."""
+    word = views.word(held["seq"])
+    target = case.directory / "restored.qcow2"
+    views.control("restore", word, "--to", target, "--disk", "0", *views.receiver())
+    check(json.loads(case.run("qemu-img", "info", "--output=json", target).stdout)["format"] == "qcow2", "no qcow2")
+    case.run("qemu-img", "compare", "-f", "qcow2", "-F", "raw", target, images[0])
+    again = views.control("restore", word, "--to", target, "--disk", "0", *views.receiver(), status=1)
+    check("exists; give another name, or --overwrite" in again.stderr, again.stderr)
+    views.control("restore", word, "--to", target, "--disk", "1", "--overwrite", *views.receiver())
+    case.run("qemu-img", "compare", "-f", "qcow2", "-F", "raw", target, images[1])
+    several = views.control("restore", word, "--to", case.directory / "all.qcow2", *views.receiver(), status=2)
+    check("several disks: 0 (" in several.stderr, several.stderr)
+    check(not list(case.directory.glob("*.partial")) and not (case.directory / "all.qcow2").exists(), "files are left")
+    raw = case.directory / "restored.raw"
+    views.control("restore", word, "--to", raw, "--disk", "0", *views.receiver())
+    case.run("cmp", raw, images[0])
+    device = raw_disk(case, "target", DISK_BYTES)
+    refused = views.control("restore", word, "--to", device.device, "--format", "qcow2", "--disk", "0",
+                            *views.receiver(), status=2)
+    check("is no file" in refused.stderr, refused.stderr)
+    views.control("restore", word, "--to", device.device, "--disk", "0", *views.receiver())
+    case.run("cmp", device.device, images[0])
+    check([view["view"] for view in views.list()] == [held["view"]], "a restore left its view open")
+
+
+def check_points(case, protected, views):
+    """The list by the server's name, and the plots."""
+    listed = json.loads(case.run(program(CONTROL), "points", protected.server, "--json", *views.receiver()).stdout)
+    check(listed["server"]["name"] == protected.server and [mark["name"] for mark in listed["marks"]] ==
+          ["before-upgrade"], f"the list of the server is another: {listed}")
+    text = case.run(program(CONTROL), "points", protected.server, "--plot", *views.receiver()).stdout
+    check("change rate of" in text and "^" in text.splitlines()[-1], f"the plot lacks the mark:\n{text}")
+    case.say("\n" + text)
+    svg = case.run(program(CONTROL), "points", protected.receiver.store, "--plot=svg").stdout
+    tree = xml.etree.ElementTree.fromstring(svg)
+    bars = [item for item in tree.iter() if item.get("fill") == "#3367d6"]
+    check(len(bars) > 10, f"the picture has {len(bars)} bars")
+
+
 def check_holds_still(case, protected, views, held, images):
     """New writes and a restart of the receiver change nothing; what follows is another view."""
     later = load(case, 2, protected.disks[0])
@@ -196,6 +206,8 @@ def test(case):
     images = protected.restore_all(f"seq:{held['seq']}", "held")
     check_clients(case, held, images)
     check_overlay(case, held, images[0])
+    check_restore(case, protected, views, held, images)
+    check_points(case, protected, views)
     check_holds_still(case, protected, views, held, images)
     check_registry(case, protected, views, held)
 

@@ -19,9 +19,14 @@ constexpr char kUsage[] =
     "usage: understudyctl status [--json] [--socket SOCKET]\n"
     "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
     "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
-    "       understudyctl points STORE [--json]\n"
+    "       understudyctl points SERVER|STORE [--json] [--plot[=text|svg]]\n"
     "       understudyctl view open SERVER@POINT [--disk DISK] [--store STORE] [--json]\n"
     "       understudyctl view list|close [NUMBER] [--force] [--json]\n"
+    "       understudyctl mount SERVER@POINT DIRECTORY [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl umount DIRECTORY [--force]\n"
+    "       understudyctl diff SERVER@POINT [SERVER]@POINT [--files] [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl restore SERVER@POINT --to FILE|DEVICE [--format raw|qcow2] [--disk DISK] [--overwrite]\n"
+    "                             [--store STORE] [--json]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
     "       understudyctl pki show CERTIFICATE [--json]\n";
@@ -42,8 +47,22 @@ const std::vector<Command>& commands() {
       {"stop", 0, 0, "nothing behind it", run_stop, {"json", "socket"}},
       {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
       {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
-      {"points", 1, 1, "the directory of a store", run_points, {"json"}},
+      {"points", 1, 1, "a server or the directory of a store", run_points, {"json", "store", "config", "plot"}},
       {"view", 0, 8, "", run_view, {"json", "store", "config", "views", "disk", "force"}},
+      {"mount", 2, 2, "SERVER@POINT and a directory", run_mount, {"json", "store", "config", "views", "disk"}},
+      {"umount", 1, 1, "the directory where a view is mounted", run_umount, {"views", "force"}},
+      {"diff",
+       2,
+       2,
+       "two points, SERVER@POINT and SERVER@POINT",
+       run_diff,
+       {"json", "store", "config", "views", "disk", "files"}},
+      {"restore",
+       1,
+       1,
+       "SERVER@POINT",
+       run_point_restore,
+       {"json", "store", "config", "views", "disk", "to", "format", "overwrite"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
   return kCommands;
@@ -70,7 +89,14 @@ po::options_description visible_options(ControlOptions& options) {
       "views", po::value(&options.views)->value_name("DIR"),
       "where open views are noted (default: /run/understudy/views)")(
       "disk", po::value(&options.disk)->value_name("SLOT|NAME"), "only this disk")(
-      "force", po::bool_switch(&options.force), "also when it is in use")("help,h", "this text")(
+      "force", po::bool_switch(&options.force), "also when it is in use")(
+      "to", po::value(&options.to)->value_name("FILE|DEVICE"), "where a disk is restored to")(
+      "format", po::value(&options.format)->value_name("FORMAT"),
+      "raw or qcow2 (default: qcow2 for a target *.qcow2, else raw)")("overwrite", po::bool_switch(&options.overwrite),
+                                                                      "replace a file that has content")(
+      "plot", po::value(&options.plot)->value_name("FORMAT")->implicit_value("text"),
+      "the change rate over time as text or svg, on stdout")("files", po::bool_switch(&options.files),
+                                                             "compare files, not blocks")("help,h", "this text")(
       "version", "the version of this program");
   return visible;
 }

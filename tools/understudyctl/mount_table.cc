@@ -2,11 +2,13 @@
 #include "tools/understudyctl/mount_table.h"
 
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <sstream>
 
 #include "daemon/base/atomic_file.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/text.h"
 
 namespace understudy {
@@ -14,6 +16,8 @@ namespace {
 
 constexpr std::size_t kTableBytesMax = 16 << 20;
 constexpr std::size_t kPathBytesMax = 8192;
+constexpr std::uint64_t kLoopReleaseNs = 5'000'000'000;
+constexpr unsigned kPollUs = 5'000;
 
 // "\040" and the like.
 std::string unescape(std::string_view text) {
@@ -45,6 +49,17 @@ bool stems_from(const MountEntry& mount, const std::string& directory) {
          (mount.type.starts_with("fuse") && is_inside(mount.directory, directory));
 }
 
+// The kernel lets go of a loop device, and so of the file below it, a moment after its file system was unmounted (and
+// only when nobody else, udev for one, is looking at it).
+bool try_unmount(const MountEntry& mount) {
+  const std::uint64_t deadline = system_clock().boot_ns() + (mount.type.starts_with("fuse") ? kLoopReleaseNs : 0);
+  while (::umount2(mount.directory.c_str(), UMOUNT_NOFOLLOW) != 0) {
+    if (errno != EBUSY || system_clock().boot_ns() >= deadline) return false;
+    ::usleep(kPollUs);
+  }
+  return true;
+}
+
 }  // namespace
 
 std::vector<MountEntry> parse_mount_table(std::string_view text) {
@@ -71,7 +86,7 @@ Status unmount_all_of(const std::string& directory, bool by_force) {
   const std::vector<MountEntry> entries = parse_mount_table(table);
   for (auto mount = entries.rbegin(); mount != entries.rend(); ++mount) {
     if (!stems_from(*mount, directory)) continue;
-    if (::umount2(mount->directory.c_str(), UMOUNT_NOFOLLOW) == 0) continue;
+    if (try_unmount(*mount)) continue;
     if (by_force && ::umount2(mount->directory.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0) continue;
     if (errno == EBUSY)
       return Error(ErrorKind::kBusy, quote(mount->directory) +

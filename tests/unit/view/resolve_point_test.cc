@@ -5,6 +5,7 @@
 #include <string>
 
 #include "daemon/store/store.h"
+#include "daemon/view/change_rate.h"
 #include "daemon/view/point_time.h"
 #include "daemon/view/view.h"
 #include "tests/unit/store/memory_file_system.h"
@@ -193,6 +194,22 @@ TEST_CASE_FIXTURE(Fixture, "a time on another day means the day before when it h
   CHECK(parse_point_time("-2h", newest) == newest - 7200 * kSecond);
   CHECK(parse_point_time("-10m", newest) == newest - 600 * kSecond);
   CHECK(parse_point_time("-500ms", newest) == newest - kSecond / 2);
+}
+
+TEST_CASE_FIXTURE(Fixture, "writes are counted by their time") {
+  fill();  // writes 4, 6, 9, 11, 13, one of 512 bytes a second
+  const Result<ChangeRate> rate = read_change_rate(*store, kStart + 4 * kSecond, kStart + 12 * kSecond, 4);
+  REQUIRE(rate.ok());
+  CHECK(rate->bucket_ns == 2 * kSecond);
+  REQUIRE(rate->buckets.size() == 4);
+  const std::uint64_t expected[] = {512, 512, 512, 512};  // 4; 6; 9; 11; 13 comes too late
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(rate->buckets[i].begin_ns == kStart + (4 + 2 * i) * kSecond);
+    CHECK(rate->buckets[i].written_bytes == expected[i]);
+    CHECK(rate->buckets[i].records == 1);
+    CHECK(rate->buckets[i].zeroed_bytes + rate->buckets[i].copied_bytes == 0);
+  }
+  CHECK(read_change_rate(*store, 5, 5, 4).error().kind() == ErrorKind::kInvalidArgument);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a long stream is searched, not kept") {
