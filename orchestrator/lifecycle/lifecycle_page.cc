@@ -55,8 +55,8 @@ std::string lifecycle_page() {
   std::string text =
       "# The lifecycle of a protected server\n"
       "\n"
-      "Made from `transitions.cc` (`UNDERSTUDY_GOLDEN_WRITE=1 build/tests/golden/golden_lifecycle`); a test compares the\n"
-      "two. The diagram stands in `lifecycle.h`.\n"
+      "Made from `transitions.cc` (`UNDERSTUDY_GOLDEN_WRITE=1 build/tests/golden/golden_lifecycle`); a test compares\n"
+      "the two. The diagram stands in `lifecycle.h`.\n"
       "\n"
       "## States, and the operations each takes\n"
       "\n"
