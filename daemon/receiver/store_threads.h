@@ -22,7 +22,7 @@ namespace understudy {
 
 class StoreThreads final : public StoreExecutor {
  public:
-  // kLow: threads that take the processor and the disk only when nobody else wants them (nice 19, best-effort I/O of the
+  // kLow: threads that take the processor and the disk when others do not want them (nice 19, best-effort I/O of the
   // lowest level; not idle, which might wait for ever).
   enum class Priority : std::uint8_t { kNormal, kLow };
   explicit StoreThreads(unsigned thread_count, Priority priority = Priority::kNormal);

@@ -72,8 +72,8 @@ struct StoreStatus {
 
 class StoreWorker final : public StoreTask {
  public:
-  // Asks for its first turn, which opens the store if there is one. Executors and clock must outlive it. Background work
-  // (store_jobs.h) runs on `jobs`; null = there is none.
+  // Asks for its first turn, which opens the store if there is one. Executors and clock must outlive it. Background
+  // work (store_jobs.h) runs on `jobs`; null = there is none.
   StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
               const Clock& clock = system_clock(), StoreExecutor* jobs = nullptr);
   // stop().

@@ -68,8 +68,8 @@ class Store {
   // An existing one. Damage of what was durable (anything but a torn tail) is reported and leaves the store read-only
   // with everything before it readable; a format this program does not know is an error. kReadWrite takes the lock (the
   // holder is named when it is taken), cuts a torn tail at the last
-  // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened; of
-  // the last segment it proves the tables and what may be a torn tail, other payloads only when they are read.
+  // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened;
+  // of the last segment it proves the tables and what may be a torn tail, other payloads only when they are read.
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, OpenMode mode, const DamageReport& report);
 
   // An empty store takes the epoch of the first batch.

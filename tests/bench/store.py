@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What a store costs that has grown: how long the first byte of a view takes in process (open the store, find a time,
-open the view, read 4 KiB) with 10 million records, how that grows from a million, and how much memory it needs, reckoned
-for 100 GiB of 4 KiB records. Medians over points spread over history. The newest segment is half full in both stores:
-it has no index yet, so its tables are read."""
+open the view, read 4 KiB) with 10 million records, how that grows from a million, and how much memory it needs,
+reckoned for 100 GiB of 4 KiB records. Medians over points spread over history. The newest segment is half full in
+both stores: it has no index yet, so its tables are read."""
 import os
 import statistics
 import subprocess
