@@ -100,6 +100,8 @@ inline constexpr std::size_t kFrozenFileSystemsMax = 64;
 // --- store ---
 // Segment files a reader keeps open; the least recently used one is closed for a new one.
 inline constexpr std::size_t kOpenSegmentsMax = 64;
+// Index files of a store's segments a reader keeps open, likewise.
+inline constexpr std::size_t kOpenIndexesMax = 128;
 // Pages of segment indexes kept in memory, all stores of a process together; the least recently used one goes for a
 // new one.
 inline constexpr std::size_t kIndexCacheBytesMax = 32u << 20;

@@ -29,7 +29,8 @@ JournalSnapshot::JournalSnapshot(FileSystem& file_system, std::string directory,
       identity_(std::move(identity)),
       position_(std::move(position)),
       segments_(std::move(segments)),
-      damage_(std::move(damage)) {}
+      damage_(std::move(damage)),
+      index_files_(std::make_shared<FileCache>(file_system, kOpenIndexesMax)) {}
 
 std::uint64_t JournalSnapshot::journal_bytes() const {
   std::uint64_t bytes = 0;
@@ -89,8 +90,8 @@ Result<std::shared_ptr<const SegmentIndex>> JournalSnapshot::open_segment_index(
   const SegmentInfo& info = segments_[index].info;
   const std::string name = index_name(info.first_seq);
   if (index + 1 == segments_.size()) return Error(ErrorKind::kNotFound, "segment '" + name + "' is not sealed");
-  ASSIGN_OR_RETURN(std::unique_ptr<File> file, file_system_.open(journal_directory() + "/" + name, FileMode::kRead));
-  Result<std::shared_ptr<const SegmentIndex>> opened = SegmentIndex::open(std::shared_ptr<const File>(std::move(file)));
+  Result<std::shared_ptr<const SegmentIndex>> opened =
+      SegmentIndex::open(std::make_shared<CachedFile>(index_files_, journal_directory() + "/" + name));
   if (!opened.ok()) return std::move(opened).error().with_context("'" + name + "'");
   const SegmentIndex& found = **opened;
   const SegmentInfo& next = segments_[index + 1].info;

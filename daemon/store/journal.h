@@ -17,6 +17,7 @@
 
 #include "daemon/base/result.h"
 #include "daemon/record/batch.h"
+#include "daemon/store/file_cache.h"
 #include "daemon/store/file_system.h"
 #include "daemon/store/segment_index.h"
 #include "daemon/store/segment_reader.h"
@@ -81,6 +82,7 @@ class JournalSnapshot {
   mutable std::map<std::uint16_t, std::shared_ptr<const File>> open_bases_;
 
   Result<Indexed> scan_index(std::size_t index) const;
+  std::shared_ptr<FileCache> index_files_;
   mutable std::mutex index_mutex_;  // before mutex_
   mutable std::map<std::size_t, Indexed> indexes_;
 };

@@ -14,19 +14,21 @@
 
 namespace understudy {
 
-// One of: the table of a batch, with the places of its payloads; a whole batch, `payload` holding its stored bytes; the
-// payload of one record.
+// One of: the table of a batch, with the places of its payloads; a whole batch, `payload` holding its stored bytes; a
+// part of the payload of one record; the checksums of the blocks of such a payload.
 struct Loaded {
   BatchReader reader;
   std::uint64_t payload_offset_bytes = 0;  // of the payload section in the segment
   std::vector<std::uint32_t> offsets;      // of the payloads in it
   std::vector<std::byte> payload;
+  std::uint64_t payload_begin_bytes = 0;  // where the part begins in the record's payload
+  std::vector<std::uint64_t> sums;
 
   std::size_t bytes() const {
     // A reader that has payloads decompressed them into memory of its own.
     const std::size_t decompressed = payload.empty() ? 0 : reader.info().raw_payload_bytes;
     return sizeof(*this) + reader.records().size() * (sizeof(Record) + 4) + offsets.size() * 4 + payload.size() +
-           decompressed;
+           sums.size() * 8 + decompressed;
   }
 };
 using LoadedPointer = std::shared_ptr<const Loaded>;

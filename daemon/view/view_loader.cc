@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/view/view_loader.h"
 
+#include <algorithm>
+
 #include "daemon/base/checksum.h"
 #include "daemon/store/store_paths.h"
 
 namespace understudy {
 namespace {
 
-// Smaller payloads that lie in a file as they are, are read again rather than kept: the page cache has them.
-constexpr std::size_t kKeepPayloadBytes = 64 << 10;
+// Of longer payloads, blocks of this size can be read by themselves once the whole was proved.
+constexpr std::size_t kBlocksPayloadBytes = 16 << 10;
+constexpr std::size_t kBlockBytes = 4 << 10;
 
 // What a key of the cache is of.
-enum class Kept : std::uint64_t { kTable = 0, kBatch = 1, kPayload = 2, kBase = 3 };
+enum class Kept : std::uint64_t { kTable = 0, kBatch = 1, kSums = 2 };
 
 std::uint64_t key_of(Kept kind, std::uint64_t number) { return static_cast<std::uint64_t>(kind) << 62 | number; }
 std::uint64_t batch_number(const ViewPiece& piece) {
   return std::uint64_t{piece.segment} << 36 | piece.frame_offset_bytes / 8;
 }
+
+Error not_what_was_captured() { return Error(ErrorKind::kCorrupt, "the bytes are not what was captured (checksum)"); }
 
 }  // namespace
 
@@ -40,18 +45,14 @@ Result<std::span<const std::byte>> ViewLoader::load(std::uint16_t disk, const Vi
       piece.end_bytes > record.offset_bytes + record.length_bytes || piece.in_base != in_base ||
       (!in_base && batch.payload_bytes(number) != record.length_bytes))
     return damaged(piece, "is not what the index says");
-  std::span<const std::byte> payload;
-  if (in_base) {
-    ASSIGN_OR_RETURN(holder, base_payload(record, piece.seq));
-    payload = holder->payload;
-  } else if (batch.info().codec == Codec::kNone) {
-    ASSIGN_OR_RETURN(holder, plain_payload(piece, *table, number));
-    payload = holder->payload;
-  } else {
+  const std::uint64_t begin = piece.begin_bytes - record.offset_bytes;
+  const std::uint64_t length = piece.end_bytes - piece.begin_bytes;
+  if (!in_base && batch.info().codec != Codec::kNone) {
     ASSIGN_OR_RETURN(holder, batch_of(piece));
-    payload = holder->reader.records()[number].payload;
+    return holder->reader.records()[number].payload.subspan(begin, length);
   }
-  return payload.subspan(piece.begin_bytes - record.offset_bytes, piece.end_bytes - piece.begin_bytes);
+  ASSIGN_OR_RETURN(holder, in_base ? base_payload(piece, record) : plain_payload(piece, *table, number));
+  return std::span<const std::byte>(holder->payload).subspan(begin - holder->payload_begin_bytes, length);
 }
 
 Result<LoadedPointer> ViewLoader::table_of(const ViewPiece& piece) const {
@@ -91,36 +92,67 @@ Result<LoadedPointer> ViewLoader::batch_of(const ViewPiece& piece) const {
   return LoadedPointer(std::move(loaded));
 }
 
-// Just the payload of one record, where payloads are stored as they are.
-Result<LoadedPointer> ViewLoader::plain_payload(const ViewPiece& piece, const Loaded& table, std::size_t number) const {
-  const std::uint64_t key = key_of(Kept::kPayload, piece.seq);
-  if (LoadedPointer kept = cache_.find(key)) return kept;
-  const Record& record = table.reader.records()[number];
-  ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot_->open_segment(piece.segment));
+// A payload that lies in a file as it is. The first time all of it is read and proved by the checksum of capture, and
+// the checksums of its blocks are kept: from then on a block is read and proved by itself.
+Result<LoadedPointer> ViewLoader::payload_in(const File& file, std::uint64_t offset_bytes, const Record& record,
+                                             const ViewPiece& piece) const {
+  const std::uint64_t key = key_of(Kept::kSums, piece.seq);
+  const std::uint64_t begin = piece.begin_bytes - record.offset_bytes;
+  const std::uint64_t end = piece.end_bytes - record.offset_bytes;
   auto loaded = std::make_shared<Loaded>();
+  const bool by_blocks = record.length_bytes > kBlocksPayloadBytes;
+  if (const LoadedPointer sums = by_blocks ? cache_.find(key) : nullptr) {
+    const std::uint64_t first = begin / kBlockBytes;
+    loaded->payload_begin_bytes = first * kBlockBytes;
+    const std::uint64_t wanted_end =
+        std::min<std::uint64_t>((end + kBlockBytes - 1) / kBlockBytes * kBlockBytes, record.length_bytes);
+    loaded->payload.resize(wanted_end - loaded->payload_begin_bytes);
+    ASSIGN_OR_RETURN(const std::size_t got, file.read(offset_bytes + loaded->payload_begin_bytes, loaded->payload));
+    std::span<const std::byte> rest(loaded->payload);
+    bool good = got == rest.size();
+    for (std::uint64_t block = first; good && !rest.empty(); ++block) {
+      const std::span<const std::byte> bytes = rest.first(std::min(kBlockBytes, rest.size()));
+      good = xxh3_64(bytes) == sums->sums[block];
+      rest = rest.subspan(bytes.size());
+    }
+    if (!good) return not_what_was_captured();
+    return LoadedPointer(std::move(loaded));
+  }
   loaded->payload.resize(record.length_bytes);
-  ASSIGN_OR_RETURN(const std::size_t got,
-                   file->read(table.payload_offset_bytes + table.offsets[number], loaded->payload));
-  if (got != loaded->payload.size() || xxh3_64(loaded->payload) != record.checksum)
-    return damaged(piece, "is not what was captured (checksum)");
-  if (loaded->payload.size() >= kKeepPayloadBytes) cache_.keep(key, loaded);
+  ASSIGN_OR_RETURN(const std::size_t got, file.read(offset_bytes, loaded->payload));
+  if (got != loaded->payload.size() || xxh3_64(loaded->payload) != record.checksum) return not_what_was_captured();
+  if (by_blocks) {
+    auto sums = std::make_shared<Loaded>();
+    std::span<const std::byte> rest(loaded->payload);
+    while (!rest.empty()) {
+      const std::span<const std::byte> bytes = rest.first(std::min(kBlockBytes, rest.size()));
+      sums->sums.push_back(xxh3_64(bytes));
+      rest = rest.subspan(bytes.size());
+    }
+    cache_.keep(key, std::move(sums));
+  }
   return LoadedPointer(std::move(loaded));
 }
 
-Result<LoadedPointer> ViewLoader::base_payload(const Record& record, Seq seq) const {
-  const std::uint64_t key = key_of(Kept::kBase, seq);
-  if (LoadedPointer kept = cache_.find(key)) return kept;
-  const std::string where =
-      "base image '" + base_image_name(record.disk) + "' at byte " + std::to_string(record.offset_bytes);
-  Result<std::shared_ptr<const File>> file = snapshot_->open_base(record.disk);
-  if (!file.ok()) return std::move(file).error().with_context(where);
-  auto loaded = std::make_shared<Loaded>();
-  loaded->payload.resize(record.length_bytes);
-  ASSIGN_OR_RETURN(const std::size_t got, (*file)->read(record.offset_bytes, loaded->payload));
-  if (got != loaded->payload.size() || xxh3_64(loaded->payload) != record.checksum)
-    return Error(ErrorKind::kCorrupt, where + ": the bytes are not what was copied (checksum)");
-  cache_.keep(key, loaded);
-  return LoadedPointer(std::move(loaded));
+Result<LoadedPointer> ViewLoader::plain_payload(const ViewPiece& piece, const Loaded& table, std::size_t number) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot_->open_segment(piece.segment));
+  Result<LoadedPointer> payload =
+      payload_in(*file, table.payload_offset_bytes + table.offsets[number], table.reader.records()[number], piece);
+  if (!payload.ok())
+    return std::move(payload).error().with_context("segment '" + snapshot_->segments()[piece.segment].name +
+                                                   "' at byte " + std::to_string(piece.frame_offset_bytes) +
+                                                   ": record " + std::to_string(piece.seq));
+  return payload;
+}
+
+Result<LoadedPointer> ViewLoader::base_payload(const ViewPiece& piece, const Record& record) const {
+  const Result<std::shared_ptr<const File>> file = snapshot_->open_base(record.disk);
+  Result<LoadedPointer> payload =
+      file.ok() ? payload_in(**file, record.offset_bytes, record, piece) : Result<LoadedPointer>(file.error());
+  if (!payload.ok())
+    return std::move(payload).error().with_context("base image '" + base_image_name(record.disk) + "' at byte " +
+                                                   std::to_string(record.offset_bytes));
+  return payload;
 }
 
 }  // namespace understudy

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a piece of a disk (view_layers.h) to its bytes, each proved by the checksum made at capture. What is read often
-// is kept: tables of batches, batches whose payloads are compressed together, large payloads. Thread-safe.
+// is kept: tables of batches, batches whose payloads are compressed together, checksums of the blocks of large payloads
+// that have been proved. Payloads stored as they are, are read again instead: the page cache has them. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,9 @@ class ViewLoader {
   Result<LoadedPointer> table_of(const ViewPiece& piece) const;
   Result<LoadedPointer> batch_of(const ViewPiece& piece) const;
   Result<LoadedPointer> plain_payload(const ViewPiece& piece, const Loaded& table, std::size_t record) const;
-  Result<LoadedPointer> base_payload(const Record& record, Seq seq) const;
+  Result<LoadedPointer> base_payload(const ViewPiece& piece, const Record& record) const;
+  Result<LoadedPointer> payload_in(const File& file, std::uint64_t offset_bytes, const Record& record,
+                                   const ViewPiece& piece) const;
   Error damaged(const ViewPiece& piece, const std::string& what) const;
 
   std::shared_ptr<const JournalSnapshot> snapshot_;

@@ -45,6 +45,14 @@ void compare_at(const Store& store, Seq seq, const Model& model) {
     const Status status = (*view)->read(disk.disk, 0, got);
     REQUIRE_MESSAGE(status.ok(), status.error().message());
     REQUIRE(got == expected);
+    // And by pieces, of which some are read a second time, when less of them has to be read and proved.
+    std::mt19937_64 random(seq);
+    for (int i = 0; i < 24; ++i) {
+      const std::uint64_t offset = random() % disk.size_bytes;
+      std::vector<std::byte> part(std::min<std::uint64_t>(1 + random() % 9000, disk.size_bytes - offset));
+      REQUIRE((*view)->read(disk.disk, offset, part).ok());
+      REQUIRE(std::equal(part.begin(), part.end(), expected.begin() + static_cast<std::ptrdiff_t>(offset)));
+    }
     // The same by read_all(), and what it leaves out must be zeros, in agreement with extent_at().
     std::vector<std::byte> all(disk.size_bytes);
     std::uint64_t handed_out = 0;
