@@ -93,6 +93,8 @@ inline constexpr MessageId kMessageStoreOpened{"b6e81d9cfaf44c0eac08315a838de4e4
 inline constexpr MessageId kMessageStoreTornTail{"54579c84d90f48b4baad4adf03e94446"};
 // Stored bytes are not what was written.
 inline constexpr MessageId kMessageStoreDamaged{"243a820f62564a3cb47be0469c143334"};
+// The index of a segment could not be written: views take longer to open until it can.
+inline constexpr MessageId kMessageStoreIndex{"aa7839cff89448c5b6888bf74007c72d"};
 // The store's disk is full: acknowledgements stopped.
 inline constexpr MessageId kMessageStoreNoSpace{"3acecd29029c4eefbd48bb65b84f9b9a"};
 // There is room again: acknowledgements go on.

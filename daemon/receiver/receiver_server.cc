@@ -260,7 +260,8 @@ class ReceiverServer::Impl final : public SessionHost {
     options.segment_bytes_max = config_.segment_bytes;
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_);
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, system_clock(),
+                                                &job_threads_);
     slots_.emplace(store.server, std::move(slot));
   }
 
@@ -364,7 +365,8 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
-  StoreThreads store_threads_;  // behind it: whatever has a store worker
+  StoreThreads job_threads_{1, StoreThreads::Priority::kLow};
+  StoreThreads store_threads_;  // behind both: whatever has a store worker
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::posix::stream_descriptor listener_;

@@ -39,6 +39,9 @@ Json store_json(const StoreReport& report) {
   json["commit_ns_total"] = store.commit_ns_total;
   json["last_commit_time_ns"] = store.last_commit_wall_ns;
   json["queued_bytes"] = store.queued_bytes;
+  json["indexes_written"] = store.jobs.indexes_written;
+  json["segments_waiting"] = store.jobs.segments_waiting;
+  json["jobs_error"] = store.jobs.last_error;
   json["last_error"] = store.last_error;
   json["damages_total"] = store.damages_total;
   json["damages"] = Json::array();
