@@ -109,6 +109,7 @@ class ReceiverServer::Impl final : public SessionHost {
     session_options_.queue_bytes_max =
         options.session_queue_bytes_max != 0 ? options.session_queue_bytes_max : kSessionQueueBytesMax;
     for (const ReceiverStoreConfig& store : config.stores) add_store(store);
+    set_scrub(config);
     asio::post(strand_, [this] { accept_all(); });
   }
 
@@ -153,6 +154,8 @@ class ReceiverServer::Impl final : public SessionHost {
     for (const ReceiverStoreConfig& store : config.stores) {
       if (!slots_.contains(store.server)) add_store(store);
     }
+    config_.scrub = config.scrub;
+    set_scrub(config);
     for (auto& [name, slot] : slots_) {
       if (slot.session) slot.session->set_limits(limits_of(slot.config));
     }
@@ -161,6 +164,7 @@ class ReceiverServer::Impl final : public SessionHost {
 
   void stop() {
     if (stopped_.exchange(true)) return;
+    scrubber_.stop();
     asio::post(strand_, [this] {
       boost::system::error_code ignored;
       listener_.close(ignored);
@@ -195,6 +199,7 @@ class ReceiverServer::Impl final : public SessionHost {
       if (slot == slots_.end()) continue;
       StoreReport report;
       report.store = slot->second.worker->status();
+      report.scrub = scrubber_.status(store.server);
       if (slot->second.session) {
         report.connected = true;
         report.session = slot->second.session->status();
@@ -252,12 +257,23 @@ class ReceiverServer::Impl final : public SessionHost {
     bool challenged = false;                   // a newcomer waits for the session to prove that it is alive
   };
 
-  // Under mutex_, or before there are threads.
-  void add_store(const ReceiverStoreConfig& store) {
+  StoreOptions store_options(const ReceiverStoreConfig& store) const {
     StoreOptions options;
     options.directory = store.path;
     options.base_directory = store.base_path;
     options.segment_bytes_max = config_.segment_bytes;
+    return options;
+  }
+
+  void set_scrub(const ReceiverConfig& config) {
+    std::map<std::string, StoreOptions> stores;
+    for (const ReceiverStoreConfig& store : config.stores) stores.emplace(store.server, store_options(store));
+    scrubber_.set(std::move(stores), config.scrub);
+  }
+
+  // Under mutex_, or before there are threads.
+  void add_store(const ReceiverStoreConfig& store) {
+    StoreOptions options = store_options(store);
     Slot slot;
     slot.config = store;
     slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, system_clock(),
@@ -365,6 +381,7 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
+  StoreScrubber scrubber_;
   StoreThreads job_threads_{1, StoreThreads::Priority::kLow};
   StoreThreads store_threads_;  // behind both: whatever has a store worker
   NetworkThreads threads_;
