@@ -11,6 +11,7 @@ namespace understudy {
 
 inline constexpr char kAgentSocket[] = "/run/understudy/agent.sock";
 inline constexpr char kReceiverSocket[] = "/run/understudy/receiver.sock";
+inline constexpr char kOrchestratorSocket[] = "/run/understudy/orchestrator.sock";
 
 struct ControlOptions {
   std::string socket;              // empty = the daemons' usual ones
@@ -24,6 +25,12 @@ struct ControlOptions {
   std::string label;
   bool application_consistent = false;
   bool wait = false;
+  // which tasks
+  std::string group;
+  std::string server;
+  std::string operation;
+  std::string state;
+  unsigned count = 0;  // 0 = the usual
 };
 
 // Asks the daemon at options.socket, or both daemons of this machine. kNotFound = none of them runs.
@@ -37,6 +44,11 @@ Status run_restart(const ControlOptions& options);
 Status run_repair(const ControlOptions& options);
 // pki init | issue | show
 Status run_pki(const ControlOptions& options);
+// The orchestrator's plan of all groups, a group or a server; its tasks; an approval of what a step destroys; groups.
+Status run_plan(const ControlOptions& options);
+Status run_tasks(const ControlOptions& options);
+Status run_approve(const ControlOptions& options);
+Status run_group(const ControlOptions& options);  // group list | show
 // The points of a store directory.
 Status run_points(const ControlOptions& options);
 

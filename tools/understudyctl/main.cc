@@ -20,6 +20,11 @@ constexpr char kUsage[] =
     "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
     "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
     "       understudyctl points STORE [--json]\n"
+    "       understudyctl group list | group show GROUP [--json] [--socket SOCKET]\n"
+    "       understudyctl plan [GROUP|SERVER] [--json] [--socket SOCKET]\n"
+    "       understudyctl tasks [--group GROUP] [--server SERVER] [--operation OPERATION] [--state STATE]\n"
+    "                     [--count COUNT] [--json] [--socket SOCKET]\n"
+    "       understudyctl approve OBJECT [--json] [--socket SOCKET]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
     "       understudyctl pki show CERTIFICATE [--json]\n";
@@ -41,6 +46,11 @@ const std::vector<Command>& commands() {
       {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
       {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
       {"points", 1, 1, "the directory of a store", run_points, {"json"}},
+      {"group", 1, 2, "list, or show and a group", run_group, {"json", "socket"}},
+      {"plan", 0, 1, "a group or a server at most", run_plan, {"json", "socket"}},
+      {"tasks", 0, 0, "nothing behind it", run_tasks,
+       {"json", "socket", "group", "server", "operation", "state", "count"}},
+      {"approve", 1, 1, "the object that a plan names", run_approve, {"json", "socket"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
   return kCommands;
@@ -60,6 +70,11 @@ po::options_description visible_options(ControlOptions& options) {
       "application-consistent", po::bool_switch(&options.application_consistent),
       "run the hooks and freeze the file systems for the mark")(
       "wait", po::bool_switch(&options.wait), "until the receiver has the mark; tells what became of it")(
+      "group", po::value(&options.group)->value_name("GROUP"), "tasks of this group")(
+      "server", po::value(&options.server)->value_name("SERVER"), "tasks of this server")(
+      "operation", po::value(&options.operation)->value_name("OPERATION"), "tasks of this kind, as failover")(
+      "state", po::value(&options.state)->value_name("STATE"), "tasks that are open, done or failed")(
+      "count", po::value(&options.count)->value_name("COUNT"), "so many tasks at most (default: 100)")(
       "help,h", "this text")("version", "the version of this program");
   return visible;
 }
