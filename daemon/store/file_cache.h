@@ -35,6 +35,14 @@ class FileCache {
     }
     return files_.front().second;
   }
+  // The next open() finds what has taken this file's place.
+  void forget(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    const auto it = places_.find(path);
+    if (it == places_.end()) return;
+    files_.erase(it->second);
+    places_.erase(it);
+  }
 
  private:
   using Files = std::list<std::pair<std::string, std::shared_ptr<const File>>>;
