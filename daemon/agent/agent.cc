@@ -131,6 +131,7 @@ Status Agent::open_data_path(const std::vector<std::string>& paths, const Replic
   parts.options.boot_id = boot_id;
   parts.options.disks = disks;
   parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
+  parts.options.collapse_after_ns = config_.collapse_after_ns;
   parts.options.state = state;
   parts.tracker = std::move(tracker);
   parts.reader = std::move(reader);

@@ -32,6 +32,7 @@ struct AgentConfig {
   bool existing_data_only = true;   // a full copy leaves out free space
   bool leave_out_swap = false;
   Compression compression;
+  std::uint64_t collapse_after_ns = 0;  // a backlog older than this is collapsed; 0 = never
   std::uint64_t delta_cache_bytes = 64ull << 20;  // here, and at most as much at the receiver; 0 = no deltas
   BandwidthPlan bandwidth;
   std::string state_directory = "/var/lib/understudy/agent";

@@ -34,6 +34,8 @@ inline constexpr int kControlIdleSecondsMax = 30;
 inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;
 // Frame buffers kept for reuse.
 inline constexpr std::size_t kLinkSpareFramesMax = 8;
+// A socket's send buffer grows up to this while it is what limits a long link (send_buffer.h).
+inline constexpr std::uint64_t kLinkSendBufferBytesMax = 64u << 20;
 // With at least this many batches waiting and nothing to send, compression is skipped.
 inline constexpr std::size_t kLinkBacklogBatches = 4;
 // Cached blocks for byte-level deltas of one session, at either end; configuration allows no more.

@@ -54,6 +54,8 @@ class History {
     static constexpr std::uint32_t kBatchBytes[] = {1, 4096, 32768, 1 << 20};
     harness_.stop_agent();
     harness_.replicator_options.stream.batch_payload_bytes_max = kBatchBytes[random_() % 4];
+    // A backlog that is given up after a while, in every fourth history; steps are up to 2 ms apart.
+    if (seed % 4 == 0) harness_.replicator_options.collapse_after_ns = 1'000'000 * (1 + random_() % 20);
     harness_.replicator_options.events_per_step_max = random_() % 2 == 0 ? 8192 : 1 + random_() % 4;
     harness_.start_agent();
     watch_steps();
@@ -70,6 +72,13 @@ class History {
 
   std::uint64_t points_checked() const { return points_checked_; }
   std::uint64_t wholes_without_rest() const { return wholes_without_rest_; }
+  // Backlogs that became a gap.
+  std::uint64_t collapses() const {
+    return static_cast<std::uint64_t>(
+        std::count_if(harness_.events.begin(), harness_.events.end(), [](const ReplicatorEvent& event) {
+          return event.text.starts_with("the backlog is older than");
+        }));
+  }
   std::uint64_t losses() const { return harness_.tracker->losses().total; }
 
  private:
@@ -480,6 +489,7 @@ TEST_CASE("random histories: every point is a prefix, and the replica becomes th
     count = 1;
   }
   std::uint64_t points = 0;
+  std::uint64_t collapses = 0;
   std::uint64_t losses = 0;
   std::uint64_t wholes = 0;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
@@ -488,15 +498,18 @@ TEST_CASE("random histories: every point is a prefix, and the replica becomes th
     History history(seed);
     history.run();
     points += history.points_checked();
+    collapses += history.collapses();
     losses += history.losses();
     wholes += history.wholes_without_rest();
   }
-  MESSAGE(count << " histories, " << points << " points checked, " << losses << " writes lost on the way");
+  MESSAGE(count << " histories, " << points << " points checked, " << losses << " writes lost on the way, "
+                << collapses << " backlogs collapsed");
   if (count > 1000) {
     // The histories must be worth their name.
     CHECK(points > count * 3);
     CHECK(wholes > count);
     CHECK(losses > count);
+    CHECK(collapses > count / 20);
   }
 }
 
