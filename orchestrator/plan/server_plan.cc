@@ -151,13 +151,13 @@ class Planner {
   Lifecycle& lifecycle() { return now_.lifecycle; }
   S state() const { return now_.lifecycle.state; }
   std::string object(const char* what) const { return name_ + ":" + what; }
-  bool legal(T operation) const { return lifecycle_step(now_.lifecycle, facts_, operation).refused.empty(); }
+  bool legal(T operation) const { return is_legal(now_.lifecycle, facts_, operation); }
 
   // An operation that the lifecycle refuses is not planned: its reason is what blocks.
   Decision checked(Decision decision) const {
     if (!decision.operation) return decision;
-    std::string refused = lifecycle_step(now_.lifecycle, facts_, *decision.operation).refused;
-    return refused.empty() ? decision : blocked(std::move(refused));
+    if (legal(*decision.operation)) return decision;
+    return blocked(lifecycle_step(now_.lifecycle, facts_, *decision.operation).refused);
   }
 
   void take(ServerPlan& plan, const Decision& decision, const std::set<std::string>& approvals) {

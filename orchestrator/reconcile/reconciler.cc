@@ -81,7 +81,10 @@ Result<bool> Reconciler::declare(const std::vector<DeclaredSource>& sources) {
 }
 
 const ServerSpec* Reconciler::spec_of(const std::string& server) const {
-  const GroupSpec* group = declared_.group_of(server);
+  const auto known = servers_.find(server);
+  // A known one is declared in its own group or not at all (check_declared_change()).
+  const GroupSpec* group =
+      known == servers_.end() ? declared_.group_of(server) : declared_.find_group(known->second.group);
   return group == nullptr ? nullptr : group->find_server(server);
 }
 

@@ -10,7 +10,8 @@
 namespace understudy {
 namespace {
 
-constexpr int kBusyTimeoutMs = 2000;
+// Nobody else may have it open: this is only for one that is just ending.
+constexpr int kBusyTimeoutMs = 500;
 
 Error sqlite_error(sqlite3* connection, int code, std::string_view what) {
   ErrorKind kind = ErrorKind::kIo;
@@ -80,7 +81,7 @@ std::uint64_t Statement::number(int column) const {
   return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column));
 }
 
-Result<std::unique_ptr<Database>> Database::open(const std::string& path) {
+Result<std::unique_ptr<Database>> Database::open(const std::string& path, Durability durability) {
   // Made by us first, so that it never has another mode.
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!file.valid()) return Error::from_errno(errno, "open database " + quote(path));
@@ -90,8 +91,15 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path) {
   if (code != SQLITE_OK) return sqlite_error(connection, code, "open database " + quote(path));
   sqlite3_busy_timeout(connection, kBusyTimeoutMs);
   sqlite3_extended_result_codes(connection, 1);
-  for (const char* pragma : {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"}) {
+  const char* synchronous =
+      durability == Durability::kPowerCut ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF";
+  // Exclusive: two orchestrators on one database would each give orders.
+  for (const char* pragma : {"PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", synchronous}) {
     if (Status status = database->execute(pragma); !status.ok()) {
+      if (status.error().kind() == ErrorKind::kBusy) {
+        return Error(ErrorKind::kBusy, "open " + quote(path) + ": another process has it open; is an orchestrator "
+                                       "running already?");
+      }
       return std::move(status).error().with_context("open " + quote(path));
     }
   }

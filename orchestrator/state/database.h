@@ -41,10 +41,13 @@ class Statement {
   int code_ = 0;
 };
 
+// What a commit survives. kProcess is for tests that lose the process and not the machine: it saves every fsync.
+enum class Durability : std::uint8_t { kPowerCut, kProcess };
+
 class Database {
  public:
   // Creates the file (mode 0600) when it is not there. kCorrupt when it is no database.
-  static Result<std::unique_ptr<Database>> open(const std::string& path);
+  static Result<std::unique_ptr<Database>> open(const std::string& path, Durability durability = Durability::kPowerCut);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;

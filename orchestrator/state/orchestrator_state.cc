@@ -88,7 +88,11 @@ OrchestratorState::OrchestratorState(std::unique_ptr<Database> database) : datab
 OrchestratorState::~OrchestratorState() = default;
 
 Result<std::unique_ptr<OrchestratorState>> OrchestratorState::open(const std::string& path) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Database::open(path));
+  return open(path, Durability::kPowerCut);
+}
+
+Result<std::unique_ptr<OrchestratorState>> OrchestratorState::open(const std::string& path, Durability durability) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Database::open(path, durability));
   if (Status status = migrate_state(*database); !status.ok()) {
     return std::move(status).error().with_context("open " + quote(path));
   }

@@ -21,6 +21,7 @@
 namespace understudy {
 
 class Database;
+enum class Durability : std::uint8_t;  // database.h
 
 inline constexpr std::uint64_t kStateVersion = 1;
 
@@ -46,6 +47,8 @@ class OrchestratorState {
  public:
   // Makes or migrates the file. kUnsupported when a newer version of the program wrote it.
   static Result<std::unique_ptr<OrchestratorState>> open(const std::string& path);
+  // With less than the usual durability, for tests.
+  static Result<std::unique_ptr<OrchestratorState>> open(const std::string& path, Durability durability);
   ~OrchestratorState();
 
   // `steps` may call the setters below; an error of one of them, or of its own, undoes them all.

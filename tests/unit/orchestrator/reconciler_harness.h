@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "orchestrator/reconcile/reconciler.h"
+#include "orchestrator/state/database.h"
 #include "tests/unit/orchestrator/group_text.h"
 #include "tests/unit/orchestrator/recording_driver.h"
 #include "tests/unit/temporary_directory.h"
@@ -40,7 +41,7 @@ class ReconcilerHarness {
 
   Status start() {
     kill();
-    auto opened = OrchestratorState::open(path());
+    auto opened = OrchestratorState::open(path(), Durability::kProcess);
     if (!opened.ok()) return std::move(opened).error();
     state = std::move(opened).value();
     auto made = Reconciler::open({*state, driver, clock, declared_options,

@@ -317,7 +317,7 @@ TEST_CASE("reconciler: the whole cycle, killed at every place of it, ends the sa
   }
 }
 
-TEST_CASE("orchestrator state: a database of a newer version, and one that is none") {
+TEST_CASE("orchestrator state: a database of a newer version, one in use, and one that is none") {
   TemporaryDirectory directory;
   const std::string path = directory.file("orchestrator.db");
   REQUIRE(OrchestratorState::open(path).ok());
@@ -330,6 +330,14 @@ TEST_CASE("orchestrator state: a database of a newer version, and one that is no
   REQUIRE(!newer.ok());
   CHECK(newer.error().kind() == ErrorKind::kUnsupported);
   CHECK(has(newer.error().message(), "has version 999, written by a newer program; this one knows versions up to 1"));
+  {
+    const auto held = OrchestratorState::open(directory.file("held.db"));
+    REQUIRE(held.ok());
+    const auto second = OrchestratorState::open(directory.file("held.db"));
+    REQUIRE(!second.ok());
+    CHECK(second.error().kind() == ErrorKind::kBusy);
+    CHECK(has(second.error().message(), "another process has it open"));
+  }
   const std::string other = directory.file("other.db");
   REQUIRE(write_file_atomically(other, std::string(4096, 'x')).ok());
   CHECK(OrchestratorState::open(other).error().kind() == ErrorKind::kCorrupt);
