@@ -36,6 +36,15 @@ class FileCache {
     return files_.front().second;
   }
 
+  // The file of that name may be another one now: it is opened again when it is needed.
+  void forget(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    const auto it = places_.find(path);
+    if (it == places_.end()) return;
+    files_.erase(it->second);
+    places_.erase(it);
+  }
+
  private:
   using Files = std::list<std::pair<std::string, std::shared_ptr<const File>>>;
   FileSystem& file_system_;

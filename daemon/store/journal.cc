@@ -90,8 +90,10 @@ Result<std::shared_ptr<const SegmentIndex>> JournalSnapshot::open_segment_index(
   const SegmentInfo& info = segments_[index].info;
   const std::string name = index_name(info.first_seq);
   if (index + 1 == segments_.size()) return Error(ErrorKind::kNotFound, "segment '" + name + "' is not sealed");
+  const std::string path = journal_directory() + "/" + name;
+  index_files_->forget(path);
   Result<std::shared_ptr<const SegmentIndex>> opened =
-      SegmentIndex::open(std::make_shared<CachedFile>(index_files_, journal_directory() + "/" + name));
+      SegmentIndex::open(std::make_shared<CachedFile>(index_files_, path));
   if (!opened.ok()) return std::move(opened).error().with_context("'" + name + "'");
   const SegmentIndex& found = **opened;
   const SegmentInfo& next = segments_[index + 1].info;
