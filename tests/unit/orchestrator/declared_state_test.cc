@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+// gcc 12 with sanitizers takes the moved-from states of <regex> for uninitialised (GCC bug 105562).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <regex>
+
 #include "orchestrator/spec/declared_state.h"
 
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 
 #include "daemon/base/yaml_config.h"
