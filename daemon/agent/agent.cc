@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "daemon/agent/event_log.h"
+#include "daemon/base/atomic_file.h"
 #include "daemon/base/boot_id.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/exit_code.h"
@@ -27,6 +28,12 @@ constexpr std::uint64_t kMarkWaitNsDefault = 5'000'000'000;
 constexpr std::uint64_t kMarkWaitNsMax = 30'000'000'000;
 // Encoding is what costs the agent most; more threads than this would take too much from the host.
 constexpr unsigned kEncoderThreadsMax = 4;
+// Reads of a digest scan under way, kDigestChunkBytes each.
+constexpr std::uint32_t kDigestReadBuffers = 8;
+// How often the scrub's proofs are written down, when there are new ones.
+constexpr std::uint64_t kProofsIntervalNs = 600'000'000'000;
+constexpr std::size_t kProofsBytesMax = 64u << 20;
+constexpr std::uint64_t kDigestAnswerNsMax = 2'000'000'000;
 
 // The agent must not wait for its own pages to be read back from a disk that it protects.
 void lock_memory() {
@@ -94,6 +101,9 @@ Status Agent::start() {
   facts_ = {config_.server,           identity.server,  software_, std::string(tracker->rung()),
             std::string(engine->name()), tracker->disks()};
   ASSIGN_OR_RETURN(auto reader, EngineDiskReader::open(tracker->disks(), std::move(engine)));
+  ASSIGN_OR_RETURN(auto digest_engine,
+                   make_read_engine(config_.engine, kDigestReadBuffers, static_cast<std::uint32_t>(kDigestChunkBytes)));
+  ASSIGN_OR_RETURN(auto digest_reader, EngineDiskReader::open(tracker->disks(), std::move(digest_engine)));
   const std::vector<DiskGeometry> disks = disk_geometry(identity, tracker->disks());
   RETURN_IF_ERROR(start_link(identity, disks));
 
@@ -103,13 +113,19 @@ Status Agent::start() {
   parts.options.boot_id = boot_id;
   parts.options.disks = disks;
   parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
+  parts.options.digest.scrub_enabled = config_.scrub;
+  parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
+  proofs_capture_ = tracker->capture_id();
   parts.tracker = std::move(tracker);
   parts.reader = std::move(reader);
+  parts.digest_reader = std::move(digest_reader);
   running_link_ = link_.get();
   parts.link = std::move(link_);
   parts.on_event = [server = config_.server](const ReplicatorEvent& event) { log_replicator_event(event, server); };
   parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
   ASSIGN_OR_RETURN(replication_, ReplicationThread::start(std::move(parts)));
+  load_proofs();
+  loop_->every(kProofsIntervalNs, [this] { save_proofs(); });
   add_commands();
   control_->start();
   return ok_status();
@@ -164,6 +180,7 @@ void Agent::add_commands() {
     return agent_status_json(facts_, replication_->status());
   });
   control_->handle("mark", [this](const Json& request) { return mark(request); });
+  control_->handle("digest-scan", [this](const Json& request) { return digest_scan(request); });
   control_->handle("stop", [this](const Json&) -> Result<Json> {
     loop_->post([this] { begin_stop(false); });
     return Json::object();
@@ -207,6 +224,63 @@ Result<Json> Agent::mark(const Json& request) {
   return json;
 }
 
+// {"command":"digest-scan","purpose":"repair"} -> {} when it has begun; status tells how it goes.
+Result<Json> Agent::digest_scan(const Json& request) {
+  const std::string name = request.at("purpose").as_string("");
+  if (name != "repair" && name != "scrub") {
+    return Error(ErrorKind::kInvalidArgument,
+                 "digest-scan: 'purpose' is '" + name + "'; allowed are 'repair' and 'scrub'");
+  }
+  // The scan may take hours: what comes at once is a refusal, else it has begun.
+  auto promise = std::make_shared<std::promise<Status>>();
+  auto future = promise->get_future();
+  replication_->post([promise, purpose = name == "repair" ? DigestPurpose::kRepair : DigestPurpose::kScrub](
+                         Replicator& replicator) {
+    auto refused = std::make_shared<Status>(ok_status());
+    replicator.request_digest_scan(purpose, [refused](const Result<DigestProgress>& result) {
+      if (!result.ok()) *refused = Status(result.error());
+    });
+    promise->set_value(*refused);
+  });
+  if (future.wait_for(std::chrono::nanoseconds(kDigestAnswerNsMax)) != std::future_status::ready) {
+    return Error(ErrorKind::kTimeout, "digest-scan: replication does not answer");
+  }
+  RETURN_IF_ERROR(future.get());
+  return Json::object();
+}
+
+// What is kept of the scrub is a report: without it, nothing counts as proved.
+void Agent::load_proofs() {
+  auto content = read_file(proofs_path(), kProofsBytesMax);
+  if (!content.ok()) {
+    if (content.error().kind() != ErrorKind::kNotFound) log_error(kMessageDigestScan, content.error());
+    return;
+  }
+  replication_->post([content = std::move(content).value(), capture = proofs_capture_](Replicator& replicator) {
+    const Status status = replicator.digests().proofs().restore(std::as_bytes(std::span(content)), capture);
+    if (!status.ok()) log_message(LogLevel::kNotice, kMessageDigestScan, status.error().message() + ", ignoring");
+  });
+}
+
+void Agent::save_proofs() {
+  auto promise = std::make_shared<std::promise<std::pair<std::uint64_t, std::vector<std::byte>>>>();
+  auto future = promise->get_future();
+  replication_->post([promise, known = proofs_version_](Replicator& replicator) {
+    const DigestProofs& proofs = replicator.digests().proofs();
+    std::pair<std::uint64_t, std::vector<std::byte>> answer{proofs.version(), {}};
+    if (answer.first != known) answer.second = proofs.encode(replicator.status().capture_id);
+    promise->set_value(std::move(answer));
+  });
+  if (future.wait_for(std::chrono::nanoseconds(kDigestAnswerNsMax)) != std::future_status::ready) return;
+  const auto [version, bytes] = future.get();
+  if (bytes.empty()) return;
+  if (Status status = write_file_atomically(proofs_path(), std::span<const std::byte>(bytes)); !status.ok()) {
+    log_message(LogLevel::kWarning, kMessageDigestScan, status.error().message() + ", ignoring");
+    return;
+  }
+  proofs_version_ = version;
+}
+
 void Agent::on_status(const ReplicationStatus& status) {
   std::string line = status_line(status);
   if (line == told_status_) return;
@@ -238,8 +312,10 @@ void Agent::reload() {
     log_error(kMessageConfigInvalid, Error(config.error()).with_context("reload, keeping the old configuration"));
   } else {
     log_set_level(config->log_level);
-    replication_->post([this, compression = config->compression, buffers = config->buffers](Replicator& replicator) {
+    replication_->post([this, compression = config->compression, buffers = config->buffers, scrub = config->scrub,
+                        rate = config->scrub_bytes_per_second](Replicator& replicator) {
       running_link_->set_compression(compression, true);
+      replicator.digests().set_scrub(scrub, rate);
       replicator.set_copy_limits(buffers);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
@@ -262,6 +338,7 @@ int Agent::finish() {
   log_message(LogLevel::kInfo, kMessageDaemonStopping, "agent for server '" + config_.server + "' is stopping");
   (void)notifier_.stopping("sending what is captured");
   control_->stop();
+  save_proofs();
   const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
   if (detach_) {
     if (Status status = replication_->detach(); !status.ok()) return fail(status.error());

@@ -33,6 +33,10 @@ class Agent {
   Status start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks);
   void add_commands();
   Result<Json> mark(const Json& request);
+  Result<Json> digest_scan(const Json& request);
+  std::string proofs_path() const { return config_.state_directory + "/digest-proofs"; }
+  void load_proofs();
+  void save_proofs();
   void take_signals();
   void reload();
   void watchdog();
@@ -53,6 +57,8 @@ class Agent {
   std::unique_ptr<ReplicationThread> replication_;
   AgentFacts facts_;
   bool detach_ = false;
+  Uuid proofs_capture_;                      // the capture the agent began with
+  std::uint64_t proofs_version_ = 0;         // as written down last
   std::string told_status_;                  // replication thread only
 };
 

@@ -15,6 +15,7 @@ constexpr ConfigRange kRingBytes{1ull << 20, 2ull << 30};
 constexpr ConfigRange kGranuleBytes{4ull << 10, 1ull << 20};
 constexpr ConfigRange kBufferBytes{64ull << 10, 8ull << 20};
 constexpr ConfigRange kBuffers{1, 256};
+constexpr ConfigRange kScrubRate{64ull << 10, 16ull << 30};
 constexpr ConfigRange kStopTimeoutNs{0, 60'000'000'000};
 
 bool is_server_name(const std::string& name) {  // it names a directory of a bpffs, which allows no dots
@@ -79,6 +80,9 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.tls.certificate = tls.path("certificate");
   config.tls.key = tls.path("key");
   read_capture_and_copy(root, config);
+  ConfigMap scrub = root.map("scrub");
+  config.scrub = scrub.boolean("enabled", config.scrub);
+  config.scrub_bytes_per_second = scrub.bytes("rate", config.scrub_bytes_per_second, kScrubRate);
   ConfigMap wire = root.map("wire");
   config.compression.codec = wire.choice<Codec>(
       "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});

@@ -27,6 +27,8 @@ struct AgentConfig {
   ReadEngineChoice engine = ReadEngineChoice::kAuto;
   std::uint32_t buffer_bytes = 1u << 20;
   std::uint32_t buffers = 16;
+  bool scrub = true;                // compare disks and replica all the time, at a limited rate
+  std::uint64_t scrub_bytes_per_second = 20ull << 20;
   Compression compression;
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";

@@ -7,9 +7,19 @@
 #include <openssl/sha.h>
 #include <xxhash.h>
 
+#include <cstring>
+
 namespace understudy {
 
 std::uint64_t xxh3_64(std::span<const std::byte> data) { return XXH3_64bits(data.data(), data.size()); }
+
+Xxh128Digest xxh3_128(std::span<const std::byte> data) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(data.data(), data.size()));
+  Xxh128Digest digest;
+  std::memcpy(digest.data(), canonical.digest, digest.size());
+  return digest;
+}
 
 struct Sha256::State {
   SHA256_CTX context;

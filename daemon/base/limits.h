@@ -80,5 +80,13 @@ inline constexpr std::size_t kOpenSegmentsMax = 64;
 inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
 // Decoded batches a view keeps, in bytes; the least recently used one goes for a new one.
 inline constexpr std::size_t kViewCacheBytesMax = 64u << 20;
+// The same for the view at the end of the stream, which a digest scan reads mostly in order.
+inline constexpr std::size_t kEndViewCacheBytesMax = 16u << 20;
+
+// --- digest scans (digest/, receiver/) ---
+// Questions of one session that wait for an answer; an agent that asks more is cut off.
+inline constexpr std::size_t kDigestQuestionsMax = 64;
+// Stores whose content is compared at a time, in the whole process; others wait for their turn.
+inline constexpr int kDigestStoresAtATimeMax = 2;
 
 }  // namespace understudy

@@ -136,6 +136,12 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     });
   }
   void store_failed(ByeCode code, const std::string& text) override { stop(code, text); }
+  void store_digest_answer(const DigestAnswer& answer) override {
+    on_strand([this, answer] {
+      if (questions_ > 0) --questions_;
+      step(DigestAnswered{answer});
+    });
+  }
 
  private:
   // --- everything below runs on the strand ---
@@ -192,6 +198,11 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
         greet(attach->hello);
       } else if (std::holds_alternative<DeliverBatch>(action)) {
         deliver();
+      } else if (auto* question = std::get_if<DeliverDigestQuestion>(&action)) {
+        if (++questions_ > kDigestQuestionsMax) {
+          return close(Error(ErrorKind::kCorrupt, "the agent asks more about digests than it waits for"), false);
+        }
+        worker_->ask_digest(shared_from_this(), std::move(question->question));
       } else if (auto* end = std::get_if<CloseSession>(&action)) {
         return finish(std::move(end->error), end->refused);
       }
@@ -463,6 +474,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   Buffer batch_;  // being received
   std::shared_ptr<StoreWorker> worker_;
   std::size_t queued_bytes_ = 0;  // given to the store and not taken yet
+  std::size_t questions_ = 0;     // about digests, that wait for an answer
   std::vector<std::byte> control_;
   std::size_t control_done_ = 0;
   Seq pending_ack_ = 0;

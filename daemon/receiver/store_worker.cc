@@ -57,7 +57,7 @@ void StoreWorker::attach(std::shared_ptr<StoreClient> client, const Hello& hello
       lock.unlock();
       return client->store_refused(RefuseCode::kShuttingDown, "the receiver is stopping or its configuration changed");
     }
-    queue_.push_back(Item{std::move(client), hello, {}});
+    queue_.push_back(Item{std::move(client), hello, {}, {}});
   }
   wake_.notify_all();
 }
@@ -67,7 +67,16 @@ void StoreWorker::submit(std::shared_ptr<StoreClient> client, Buffer batch) {
     std::lock_guard lock(mutex_);
     if (stop_) return;
     queued_bytes_ += batch.size();
-    queue_.push_back(Item{std::move(client), std::nullopt, std::move(batch)});
+    queue_.push_back(Item{std::move(client), std::nullopt, std::move(batch), {}});
+  }
+  wake_.notify_all();
+}
+
+void StoreWorker::ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stop_) return;
+    queue_.push_back(Item{std::move(client), std::nullopt, {}, std::move(question)});
   }
   wake_.notify_all();
 }
@@ -114,6 +123,7 @@ void StoreWorker::run() {
     if (must_commit()) commit(true);
   }
   if (uncommitted_bytes_ > 0) commit(false);
+  digests_.reset();
   store_.reset();
 }
 
@@ -180,6 +190,10 @@ void StoreWorker::process(Item item) {
     attach_now(item.client, *item.hello);
     return;
   }
+  if (item.question) {
+    if (item.client == client_ && store_ != nullptr) compare(item.client, std::move(*item.question));
+    return;
+  }
   if (item.client == client_ && item.client.get() != rejected_ && store_ != nullptr) append(item.client, item.batch);
   const std::size_t bytes = item.batch.size();
   item.batch = Buffer();
@@ -187,6 +201,7 @@ void StoreWorker::process(Item item) {
 }
 
 void StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello) {
+  if (digests_ != nullptr) digests_->forget();
   // The position to go on from is that of durable records.
   if (uncommitted_bytes_ > 0 && !commit(true)) {
     client->store_refused(RefuseCode::kShuttingDown, "the receiver is stopping");
@@ -262,6 +277,15 @@ std::optional<std::pair<RefuseCode, std::string>> StoreWorker::reason_to_refuse(
                                                      "; repair it, then restart the receiver");
   }
   return std::nullopt;
+}
+
+// What is asked about must be durable, so that a snapshot has it; a group commit is due anyway when nothing else waits.
+void StoreWorker::compare(const std::shared_ptr<StoreClient>& client, DigestQuestion question) {
+  if (uncommitted_bytes_ > 0 && !commit(true)) return;
+  if (client != client_ || store_ == nullptr) return;  // the commit failed
+  if (digests_ == nullptr) digests_ = std::make_unique<DigestWorker>(server_name_);
+  digests_->ask(std::move(question), store_->snapshot(),
+                [client](const DigestAnswer& answer) { client->store_digest_answer(answer); });
 }
 
 void StoreWorker::append(const std::shared_ptr<StoreClient>& client, const Buffer& batch) {

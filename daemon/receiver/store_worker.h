@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "daemon/receiver/buffer_pool.h"
+#include "daemon/receiver/digest_worker.h"
 #include "daemon/store/store.h"
 #include "daemon/wire/frame_codec.h"
 
@@ -40,6 +41,8 @@ class StoreClient {
   virtual void store_took(std::size_t bytes) = 0;
   // What was submitted cannot be accepted, or the store has failed: the session is to be closed.
   virtual void store_failed(ByeCode code, const std::string& text) = 0;
+  // An answer to ask_digest(); called on the digest worker's thread.
+  virtual void store_digest_answer(const DigestAnswer& answer) { (void)answer; }
 };
 
 struct StoreStatus {
@@ -78,6 +81,9 @@ class StoreWorker {
   void attach(std::shared_ptr<StoreClient> client, const Hello& hello);
   // Batches of anybody but the attached client are dropped.
   void submit(std::shared_ptr<StoreClient> client, Buffer batch);
+  // Compares with the content behind everything submitted so far. Answered by store_digest_answer(), unless the client
+  // is not the attached one.
+  void ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question);
   // The client is gone. What it submitted is still taken: it may be all that is left of the server.
   void detach(const StoreClient* client);
 
@@ -92,6 +98,7 @@ class StoreWorker {
     std::shared_ptr<StoreClient> client;
     std::optional<Hello> hello;  // attach; else a batch
     Buffer batch;
+    std::optional<DigestQuestion> question;  // instead of a batch
   };
 
   void run();
@@ -101,6 +108,7 @@ class StoreWorker {
   Status create_store(const Hello& hello);
   // Why `hello` may not have the store.
   std::optional<std::pair<RefuseCode, std::string>> reason_to_refuse(const Hello& hello) const;
+  void compare(const std::shared_ptr<StoreClient>& client, DigestQuestion question);
   void append(const std::shared_ptr<StoreClient>& client, const Buffer& batch);
   bool must_commit();
   // False = there is no room for it, and either it was not to be waited for or the worker stops.
@@ -132,6 +140,8 @@ class StoreWorker {
   bool full_ = false;
   std::size_t uncommitted_bytes_ = 0;
   std::uint64_t uncommitted_since_ns_ = 0;
+
+  std::unique_ptr<DigestWorker> digests_;  // with the first question
 
   std::thread thread_;
 };

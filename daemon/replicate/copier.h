@@ -78,6 +78,8 @@ class Copier {
   // The stream is gone or starts anew: chunks are given up (the caller unclaims or marks), copy mode goes off.
   void abort();
   bool active() const { return state_ != State::kIdle; }
+  // Copy mode is on and settled since begin().
+  bool settled() const { return state_ == State::kCopying; }
 
   // Every event that becomes a record, before or after it did.
   void note_event(const CaptureEvent& event);

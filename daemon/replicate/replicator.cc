@@ -27,14 +27,15 @@ StreamWriterOptions stream_options(const ReplicatorOptions& options) {
 }  // namespace
 
 Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link,
-                       const Clock& clock)
+                       const Clock& clock, DiskReader* digest_reader)
     : options_(options),
       tracker_(tracker),
       reader_(reader),
       link_(link),
       clock_(clock),
       writer_(stream_options(options), clock),
-      copier_(tracker, reader, options.copier) {
+      copier_(tracker, reader, options.copier),
+      digests_(tracker, digest_reader, options.disks, options.digest) {
   CHECK_EQ(options_.disks.size(), tracker_.disks().size());
   std::sort(options_.disks.begin(), options_.disks.end(),
             [](const DiskGeometry& a, const DiskGeometry& b) { return a.disk < b.disk; });
@@ -45,6 +46,7 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
 }
 
 Replicator::~Replicator() {
+  end_scans(Error(ErrorKind::kClosed, "digest scan: the agent stopped before it ended"));
   for (PendingMark& mark : marks_) {
     mark.done(Error(ErrorKind::kClosed, "mark '" + mark.mark.name + "': the agent stopped before it was acknowledged"));
   }
@@ -62,9 +64,11 @@ StepResult Replicator::step() {
     if (capture_unprovable()) renew_generation();
     again = pump_events();
     if (streaming()) run_copies();
+    if (streaming()) run_digests();
     if (streaming()) try_heal();
   } else {
     (void)copier_.work(now_ns_, false, [](const GranuleRange&) {});  // frees the buffers of reads that end now
+    run_digests();
     look_for_unsent_event();
   }
   run_marks();
@@ -83,6 +87,8 @@ StepResult Replicator::next_step(bool again) {
   for (const PendingMark& mark : marks_) no_later_than(mark.deadline_ns);
   if (const auto at = copier_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
   if (copier_.active() && copier_.chunks_in_use() > 0) no_later_than(now_ns_ + kBusyNs);
+  if (const auto at = digests_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
+  if (digests_.reading()) no_later_than(now_ns_ + kBusyNs);
   if (session_ && !writer_.empty()) {
     // A batch is open: let it fill until it is due, without a wake-up for each event.
     no_later_than(writer_.due_at_ns());
@@ -102,6 +108,9 @@ void Replicator::poll_link() {
       on_link_up(*up);
     } else if (const auto* ack = std::get_if<LinkAck>(&*event)) {
       on_ack(ack->seq);
+    } else if (const auto* answer = std::get_if<LinkDigestAnswer>(&*event)) {
+      if (!session_) continue;
+      if (const auto question = digests_.take_answer(answer->answer)) link_.ask_digest(*question);
     } else if (const auto* down = std::get_if<LinkDown>(&*event)) {
       on_link_down(down->error);
     } else if (const auto* refused = std::get_if<LinkRefused>(&*event)) {
@@ -150,6 +159,7 @@ void Replicator::on_link_up(const LinkUp& up) {
        "connected to receiver '" + up.receiver_name + "', which has seq " + std::to_string(up.position.seq) +
            (plan.reason.empty() ? std::string() : "; " + plan.reason));
   copier_.abort();
+  digests_.session_up(up.digests);
   if (plan.start == SessionStart::kContinue) {
     if (tracker_.seek(up.position.cursor.position).ok()) {
       apply_acknowledged(up.position.seq);
@@ -191,6 +201,9 @@ void Replicator::on_link_down(const Error& error) {
   // Events stay in the ring, granules stay claimed until the next session says what arrived.
   writer_.drop_open_batch();
   copier_.abort();
+  if (digests_.clearing() && digests_.progress().purpose == DigestPurpose::kRepair) repair_interrupted_ = true;
+  digests_.session_down();
+  end_scans(Error(ErrorKind::kClosed, "digest scan: the session with the receiver ended"));
   notice_.clear();
   unsent_event_ns_ = 0;
   if (Status status = tracker_.seek(tracker_.tail()); !status.ok()) {

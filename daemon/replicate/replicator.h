@@ -27,6 +27,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/replicate/acknowledgement.h"
 #include "daemon/replicate/copier.h"
+#include "daemon/replicate/digest_runner.h"
 #include "daemon/replicate/disk_reader.h"
 #include "daemon/replicate/gap_tracker.h"
 #include "daemon/replicate/link.h"
@@ -49,6 +50,7 @@ struct ReplicatorOptions {
   std::uint64_t link_window_bytes = 64u << 20;    // payload that may wait in the link
   std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies to be added
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
+  DigestOptions digest;
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
 };
 
@@ -57,6 +59,7 @@ struct ReplicatorEvent {
   enum class Kind : std::uint8_t {
     kLinkUp, kLinkDown, kLinkRefused, kLinkNotice, kCopyStarted, kCopyFinished, kGapOpened, kGapHealed,
     kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal,
+    kDigestScan, kDigestDifference,
   };
   enum class Severity : std::uint8_t { kInfo, kWarning, kError };
   Kind kind = Kind::kInternal;
@@ -78,10 +81,13 @@ struct StepResult {
 class Replicator {
  public:
   using MarkDone = std::function<void(Result<Seq>)>;
+  using DigestDone = std::function<void(Result<DigestProgress>)>;
 
   // All must outlive the replicator. Batches given to the link point into the tracker's ring and the reader's buffers:
   // the link goes first, then these.
-  Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link, const Clock& clock);
+  // `digest_reader`: for digest scans; null = there are none.
+  Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link, const Clock& clock,
+             DiskReader* digest_reader = nullptr);
   ~Replicator();
   Replicator(const Replicator&) = delete;
   Replicator& operator=(const Replicator&) = delete;
@@ -93,6 +99,13 @@ class Replicator {
   // error: kBusy while the stream lacks writes (such a point could not be recovered), kTimeout after `deadline_ns`
   // (boot clock), kClosed when the replicator ends before.
   void request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done);
+
+  // Compares the disks with the replica by digests (digest_runner.h). kRepair: in a gap of its own, and what differs is
+  // copied; kScrub: waits for the end of the scrub's round. `done` is called from a later step() with what was found,
+  // or an error: kRefused when the receiver cannot compare, kBusy while a copy is under way anyway, kClosed when
+  // session or replicator end before (the gap of a repair stays open, and the next session goes on with it).
+  void request_digest_scan(DigestPurpose purpose, DigestDone done);
+  DigestRunner& digests() { return digests_; }
 
   // No more copying; what is captured up to now is sent at once.
   void request_stop();
@@ -153,11 +166,19 @@ class Replicator {
   void try_heal();
   bool send_batch();
   void update_window();
+
+  // --- replicator_digest.cc ---
+  void run_digests();
+  void start_repair();
+  void end_scans(const Error& error);
+  void report_finished(const DigestProgress& progress);
+  void report_findings(std::vector<DigestFinding> findings);
   bool streaming() const { return session_ && errors_.empty(); }
 
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
   void refresh_progress();
+  void show_digests(ReplicationStatus& status);
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
@@ -176,6 +197,15 @@ class Replicator {
   GapTracker gap_;
   StreamWriter writer_;
   Copier copier_;
+  DigestRunner digests_;
+  std::vector<std::pair<DigestPurpose, DigestDone>> scans_;  // that somebody waits for
+  bool repair_wanted_ = false;
+  bool repair_interrupted_ = false;    // by the end of a session; the next one goes on with it
+  std::uint64_t findings_total_ = 0;   // bytes that a scrub found different
+  std::string last_finding_;
+  std::uint64_t scrub_round_wall_ns_ = 0;  // when the last whole round ended
+  std::uint64_t proved_bytes_ = 0;     // within kProvedWindowNs, as of proved_at_ns_
+  std::uint64_t proved_at_ns_ = 0;
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;

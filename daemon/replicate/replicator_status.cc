@@ -12,13 +12,15 @@ namespace {
 constexpr std::uint64_t kRateSampleNs = 1'000'000'000;
 constexpr std::size_t kRateSamplesMax = 6;
 constexpr std::uint64_t kProgressNs = 1'000'000'000;  // counting granules reads the whole dirty map
+constexpr std::uint64_t kProvedWindowNs = 24ull * 3600 * 1'000'000'000;
 constexpr std::size_t kEventsMax = 256;               // waiting to be logged; further ones are dropped
 
 }  // namespace
 
 CopyScope Replicator::scope() const {
   if (!gap_.is_open() && heal_seq_ == 0) return CopyScope::kNone;
-  return gap_.initial_copy_done() && gap_.reason() == GapReason::kOverflow ? CopyScope::kDirty : CopyScope::kAll;
+  return gap_.initial_copy_done() && (gap_.reason() == GapReason::kOverflow || gap_.reason() == GapReason::kRequested)
+             ? CopyScope::kDirty : CopyScope::kAll;
 }
 
 void Replicator::note_phase(PhaseEventKind kind) { phase_ = phase_step(phase_, {kind, scope()}); }
@@ -104,6 +106,24 @@ std::optional<ReplicatorEvent> Replicator::take_event() {
   return event;
 }
 
+void Replicator::show_digests(ReplicationStatus& status) {
+  status.digest_possible = digests_.possible();
+  status.digest_active = digests_.active();
+  status.digest = digests_.progress();
+  status.digest_wire_bytes = digests_.wire_bytes();
+  status.scrub_enabled = digests_.options().scrub_enabled;
+  if (proved_at_ns_ == 0 || now_ns_ - proved_at_ns_ >= kProgressNs) {
+    proved_at_ns_ = std::max<std::uint64_t>(now_ns_, 1);
+    const std::uint64_t wall_ns = clock_.wall_ns();
+    proved_bytes_ = digests_.proofs().proved_bytes(wall_ns - std::min(wall_ns, kProvedWindowNs));
+  }
+  status.proved_bytes = proved_bytes_;
+  status.proved_window_ns = kProvedWindowNs;
+  status.scrub_round_wall_ns = scrub_round_wall_ns_;
+  status.findings_bytes = findings_total_;
+  status.last_finding = last_finding_;
+}
+
 ReplicationStatus Replicator::status() {
   now_ns_ = clock_.boot_ns();
   rpo_.advance(now_ns_, oldest_event_ns());
@@ -150,6 +170,8 @@ ReplicationStatus Replicator::status() {
     status.raw_bytes_per_second = per_second(link.raw_bytes_sent - first.raw_bytes);
     status.wire_bytes_per_second = per_second(link.wire_bytes_sent - first.wire_bytes);
   }
+
+  show_digests(status);
 
   status.losses = tracker_.losses();
   status.gap_open = gap_.is_open();

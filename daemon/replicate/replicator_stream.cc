@@ -37,6 +37,10 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
   } else if (gap_.is_open()) {
     begin_progress();
     copier_.begin();
+    // Where nobody knows what differs, comparing comes before copying; a comparison that was interrupted goes on.
+    const bool unknown = gap_.reason() == GapReason::kNewCapture || gap_.reason() == GapReason::kReceiverBehind;
+    if (gap_.reason() == GapReason::kRequested) digests_.begin_clearing(DigestPurpose::kRepair);
+    if (unknown && !gap_.copies_are_initial()) digests_.begin_clearing(DigestPurpose::kAfterCrash);
   }
 }
 
@@ -60,6 +64,8 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
   geometry_unsent_ = send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
   insert_gap(reason);  // never of a kind that needs a batch to be sent before
+  digests_.abort();
+  if (!gap_.copies_are_initial()) digests_.begin_clearing(DigestPurpose::kAfterCrash);
   return ok_status();
 }
 
@@ -77,6 +83,7 @@ void Replicator::renew_generation() {
   if (heal_seq_ > sent_seq_) heal_seq_ = 0;
   acknowledgement_.forget_copies();
   copier_.abort();
+  digests_.abort();
   Status status = tracker_.renew_capture_id();
   if (status.ok()) {
     unprovable_seen_ = tracker_.losses().unprovable;
@@ -133,6 +140,7 @@ bool Replicator::add_captured(const CaptureEvent& event) {
   writer_.set_loss_count(gap_.accounted_losses());
   writer_.add_event(event);
   copier_.note_event(event);
+  digests_.note_event(event);
   return true;
 }
 
@@ -147,8 +155,13 @@ bool Replicator::account_when_drained() {
   if (gap_.is_open()) return true;
   for (const TrackedDisk& disk : tracker_.disks()) {
     if (tracker_.dirty().dirty_count(disk.slot) == 0) continue;
-    gap_.open(GapReason::kOverflow, losses.total);
-    return insert_gap(GapReason::kOverflow);
+    // It may be equal all the same: compared first. A repair whose gap never became durable goes on as one.
+    const bool repair = std::exchange(repair_interrupted_, false);
+    const GapReason reason = repair ? GapReason::kRequested : GapReason::kOverflow;
+    gap_.open(reason, losses.total);
+    const bool inserted = insert_gap(reason);
+    if (inserted) digests_.begin_clearing(repair ? DigestPurpose::kRepair : DigestPurpose::kAfterCrash);
+    return inserted;
   }
   return true;
 }
@@ -182,7 +195,7 @@ bool Replicator::insert_gap(GapReason reason) {
 }
 
 void Replicator::run_copies() {
-  const bool may_claim = gap_.is_open() && !stopping_;
+  const bool may_claim = gap_.is_open() && !stopping_ && !digests_.clearing();
   const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
     acknowledgement_.copy_superseded(range);
   });
@@ -216,7 +229,7 @@ bool Replicator::emit(const CopyChunk& chunk) {
 // not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
 // submitted after all the reads, and moves the loss count before any later event.
 void Replicator::try_heal() {
-  if (!gap_.is_open() || stopping_ || !copier_.pass_found_nothing()) return;
+  if (!gap_.is_open() || stopping_ || digests_.clearing() || !copier_.pass_found_nothing()) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
   const auto clean = copier_.verify_clean(now_ns_);
   if (!clean.ok()) {

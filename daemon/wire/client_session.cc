@@ -14,13 +14,15 @@ Status ClientSession::admit(const FrameHeader& header) const {
   bool expected = false;
   switch (header.type) {
     case FrameType::kWelcome: expected = state_ == State::kExpectWelcome; break;
-    case FrameType::kAck: expected = state_ == State::kStreaming; break;
+    case FrameType::kAck:
+    case FrameType::kDigestAnswer: expected = state_ == State::kStreaming; break;
     case FrameType::kRefuse:
     case FrameType::kNotice:
     case FrameType::kPing:
     case FrameType::kPong:
     case FrameType::kBye: expected = state_ == State::kExpectWelcome || state_ == State::kStreaming; break;
     case FrameType::kHello:
+    case FrameType::kDigestQuestion:
     case FrameType::kBatch: break;
   }
   if (expected) return ok_status();
@@ -72,6 +74,8 @@ void ClientSession::connected(const PeerIdentity& peer, std::vector<SessionActio
 void ClientSession::received(Message message, std::vector<SessionAction>& actions) {
   if (auto* accepted = std::get_if<Welcome>(&message); accepted != nullptr && state_ == State::kExpectWelcome) {
     welcome(std::move(*accepted), actions);
+  } else if (auto* answer = std::get_if<DigestAnswer>(&message); answer != nullptr && state_ == State::kStreaming) {
+    actions.emplace_back(SessionDigestAnswer{std::move(*answer)});
   } else if (const auto* durable = std::get_if<Ack>(&message); durable != nullptr && state_ == State::kStreaming) {
     ack(durable->seq, actions);
   } else if (auto* notice = std::get_if<Notice>(&message)) {

@@ -27,8 +27,10 @@ enum class FrameType : std::uint8_t {
   kPing = 7,     // either way, when nothing else was sent for a while
   kPong = 8,     // the answer
   kBye = 9,      // either way: the sender closes on purpose
+  kDigestQuestion = 10,  // agent -> receiver: is this region the same there?
+  kDigestAnswer = 11,    // receiver -> agent
 };
-inline constexpr std::uint8_t kFrameTypeMax = 9;
+inline constexpr std::uint8_t kFrameTypeMax = 11;
 
 // Limits of payloads; a frame above its limit ends the session before anything is allocated for it.
 inline constexpr std::uint32_t kHelloBytesMax = 64u << 10;
@@ -47,6 +49,7 @@ inline constexpr std::size_t kWireDevicesMax = 256;        // disks under a stor
 // Compatible flags: may be ignored by who does not know them.
 inline constexpr std::uint32_t kWireLz4 = 1u << 0;   // the sender can decode lz4 batches
 inline constexpr std::uint32_t kWireZstd = 1u << 1;  // the sender can decode zstd batches
+inline constexpr std::uint32_t kWireDigest = 1u << 2;  // the sender understands the frames of a digest scan
 // Incompatible flags: a peer that does not know one refuses the session, naming it. None is defined in version 1.
 inline constexpr std::uint32_t kWireIncompatibleKnown = 0;
 

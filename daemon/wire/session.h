@@ -38,6 +38,10 @@ struct AttachStore {
 };
 // Receiver: hand the batch that was just received to the store.
 struct DeliverBatch {};
+// Receiver: hand the question to the store, behind the batches before it.
+struct DeliverDigestQuestion {
+  DigestQuestion question;
+};
 // Agent: the receiver accepted; its answer.
 struct SessionUp {
   Welcome welcome;
@@ -48,13 +52,17 @@ struct SessionAck {
 struct SessionNotice {
   Notice notice;
 };
+struct SessionDigestAnswer {
+  DigestAnswer answer;
+};
 // Send what is queued, close, and report. `refused`: one of the two will not have the other; not worth an early retry.
 struct CloseSession {
   Error error;
   bool refused = false;
 };
 using SessionAction =
-    std::variant<SendMessage, AttachStore, DeliverBatch, SessionUp, SessionAck, SessionNotice, CloseSession>;
+    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDigestQuestion, SessionUp, SessionAck, SessionNotice,
+                 SessionDigestAnswer, CloseSession>;
 
 // --- events ---
 // TLS is up and the peer's certificate is proved.
@@ -87,6 +95,10 @@ struct AttachRefused {
 struct Committed {
   Seq seq = 0;
 };
+// Receiver: what the store says to a question.
+struct DigestAnswered {
+  DigestAnswer answer;
+};
 struct NoticeChanged {
   Notice notice;
 };
@@ -96,7 +108,7 @@ struct StopSession {
   std::string text;
 };
 using SessionEvent = std::variant<PeerConnected, FrameReceived, BytesReceived, BytesSent, ClockTick, BatchSent,
-                                  Attached, AttachRefused, Committed, NoticeChanged, StopSession>;
+                                  Attached, AttachRefused, Committed, DigestAnswered, NoticeChanged, StopSession>;
 
 struct ServerSessionOptions {
   std::string receiver_name;

@@ -54,6 +54,9 @@ class History {
     static constexpr std::uint32_t kBatchBytes[] = {1, 4096, 32768, 1 << 20};
     harness_.stop_agent();
     harness_.replicator_options.stream.batch_payload_bytes_max = kBatchBytes[random_() % 4];
+    harness_.replicator_options.digest.scrub_enabled = random_() % 2 == 0;
+    harness_.replicator_options.digest.scrub_bytes_per_second = 1ull << (20 + random_() % 10);
+    harness_.replicator_options.digest.recheck_pause_ns = 5'000'000;
     harness_.replicator_options.events_per_step_max = random_() % 2 == 0 ? 8192 : 1 + random_() % 4;
     harness_.start_agent();
     watch_steps();
@@ -83,6 +86,7 @@ class History {
     options.granule_bytes = 4096u << (random() % 2);
     options.buffers = 1 + static_cast<std::uint32_t>(random() % 5);
     options.buffer_bytes = 8192u << (random() % 3);
+    options.digests = random() % 4 != 0;
     return options;
   }
   std::uint16_t disk_count() const { return static_cast<std::uint16_t>(harness_.replicator_options.disks.size()); }
@@ -104,7 +108,11 @@ class History {
     if (chance(60)) complete_some();
     if (chance(profile_.fault_percent)) fault();
     if (chance(60)) harness_.reader->progress(random_, static_cast<std::uint32_t>(random_() % 24));
+    if (harness_.digest_reader && chance(60)) {
+      harness_.digest_reader->progress(random_, static_cast<std::uint32_t>(random_() % 100));
+    }
     if (chance(70)) step();
+    if (chance(1)) harness_.replicator->request_digest_scan(DigestPurpose::kRepair, [](const auto&) {});
     if (!harness_.receiver->connected() && chance(30)) harness_.receiver->connect();
     if (chance(60)) harness_.receiver->travel(random_() % 4);
     if (chance(50)) chance(90) ? harness_.receiver->commit(random_() % 4) : harness_.receiver->commit_silently(1);
@@ -325,6 +333,7 @@ class History {
     for (int i = 0; i < 4000; ++i) {
       step();
       harness_.reader->progress(random_, 64);
+      if (harness_.digest_reader) harness_.digest_reader->progress(random_, 64);
       harness_.receiver->travel(8);
       harness_.receiver->commit(8);
       harness_.receiver->acknowledge();
@@ -334,6 +343,12 @@ class History {
       }
     }
     REQUIRE(harness_.replicator->phase() == Phase::kRealtime);
+    for (const ReplicatorEvent& event : harness_.events) {
+      // Nothing here changes bytes behind the capture's back: a scrub that says so is wrong.
+      const bool alarm = event.kind == ReplicatorEvent::Kind::kDigestDifference &&
+                         event.severity == ReplicatorEvent::Severity::kError;
+      REQUIRE_MESSAGE(!alarm, event.text);
+    }
     for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
       compare(disk, harness_.capture->disk_bytes(disk), "the replica is not the disk");
     }

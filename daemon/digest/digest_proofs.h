@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// When each chunk of the disks was last proved equal to the replica: what the scrub reports, and what stays known when
+// the agent is started again. Pure. Threads: one.
+//
+// 4 bytes a chunk in memory (4 MiB a TiB). Kept on disk per region, the oldest time of its chunks (64 KiB a TiB). A
+// proof belongs to a capture: under another one nothing is known.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "daemon/base/result.h"
+#include "daemon/base/uuid.h"
+#include "daemon/digest/digest_tree.h"
+#include "daemon/record/record.h"
+
+namespace understudy {
+
+class DigestProofs {
+ public:
+  explicit DigestProofs(std::span<const DiskGeometry> disks);
+
+  // Wall clock, nanoseconds since 1970.
+  void note_equal(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes, std::uint64_t wall_ns);
+  void forget(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+  void forget_all();
+
+  // Bytes that were proved at or after `since_wall_ns`; goes over everything.
+  std::uint64_t proved_bytes(std::uint64_t since_wall_ns) const;
+  std::uint64_t total_bytes() const;
+  // When this chunk was last proved, nanoseconds since 1970; 0 = never.
+  std::uint64_t proved_at(std::uint16_t disk, std::uint64_t offset_bytes) const;
+  // Moves whenever something did; for telling whether to write again.
+  std::uint64_t version() const { return version_; }
+
+  std::vector<std::byte> encode(const Uuid& capture_id) const;
+  // Takes over what belongs to these disks and this capture. kCorrupt when these are no such bytes.
+  Status restore(std::span<const std::byte> bytes, const Uuid& capture_id);
+
+ private:
+  struct Disk {
+    Uuid id;
+    std::uint64_t size_bytes = 0;
+    std::vector<std::uint32_t> chunks;  // seconds since 1970; 0 = never
+  };
+  void set(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes, std::uint32_t seconds);
+
+  std::map<std::uint16_t, Disk> disks_;
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace understudy
