@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parent
 # A commented setting: "# key:", "#   key: value" or "  # - item"; prose has no colon right behind its first word.
 SETTING = re.compile(r'^(\s*)# ((?:  )*(?:- )?(?:[a-z_]+:(?: .*)?|- .*))$')
 # Settings with a commented value that is an example and not a default.
-NOT_DEFAULT = {'base_path', 'path'}
+NOT_DEFAULT = {'base_path', 'limit', 'path', 'rate_limit', 'queue_bytes', 'at', 'name', 'pre', 'post', 'timeout'}
 
 
 def run(*command: object, expected: int = 0) -> str:

@@ -9,7 +9,10 @@
 #ifndef UNDERSTUDY_CAPTURE_ABI_H
 #define UNDERSTUDY_CAPTURE_ABI_H
 
-/* Bumped on any change below. An agent refuses a kernel side of another version, naming both. */
+/*
+ * Bumped on any change below, but for fields of user space alone that take the place of a reserved zero.
+ * An agent refuses a kernel side of another version, naming both.
+ */
 #define UNDERSTUDY_CAPTURE_ABI_VERSION 1
 
 /* Disks of one server in one ring. A slot number is the disk's index in the control tables. */
@@ -111,7 +114,8 @@ struct understudy_control {
 	__u64 captured_bytes;
 	__u64 unprovable_base;   /* user: skipped runs of the first program when the capture id was taken */
 	__u64 self_test_seen;    /* reads of the self-test that the first program noted */
-	__u64 reserved[2];       /* zero */
+	__u64 acknowledged_seq;  /* user: last record a receiver acknowledged; 0 = not known */
+	__u64 reserved[1];       /* zero */
 };
 
 /* How many copies of the completing program there are (kmod-shim/bpf/README.md, "Completions"). */

@@ -89,12 +89,14 @@ REASON = re.compile(r'ERROR:|FAILED|^CHECK failed|Traceback|[A-Za-z]*(Error|Fail
 
 def reasons_of(record: dict) -> list[str]:
     """The lines that say what failed, each with what stands around it, and the end of the output."""
-    lines = (record.get('stdout', '') + '\n' + record.get('stderr', '')).splitlines()
-    chosen: set[int] = set(range(max(0, len(record.get('stdout', '').splitlines()) - 12),
-                                 len(record.get('stdout', '').splitlines())))
+    output = record.get('stdout', '').splitlines()
+    lines = output + record.get('stderr', '').splitlines()
+    chosen = set(range(max(0, len(output) - 12), len(output)))
     for number, line in enumerate(lines):
         if REASON.search(line):
-            chosen |= set(range(max(0, number - 3), min(len(lines), number + 7)))
+            # What an exception says goes on over many lines: the ends of a guest's logs.
+            behind = 60 if line.startswith('Traceback') else 7
+            chosen |= set(range(max(0, number - 3), min(len(lines), number + behind)))
     return [lines[number] for number in sorted(chosen)][-80:]
 
 

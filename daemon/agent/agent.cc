@@ -5,7 +5,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
 #include <future>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -14,6 +17,7 @@
 #include "daemon/base/boot_id.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/exit_code.h"
+#include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
@@ -24,8 +28,6 @@
 namespace understudy {
 namespace {
 
-constexpr std::uint64_t kMarkWaitNsDefault = 5'000'000'000;
-constexpr std::uint64_t kMarkWaitNsMax = 30'000'000'000;
 // Encoding is what costs the agent most; more threads than this would take too much from the host.
 constexpr unsigned kEncoderThreadsMax = 4;
 // Reads of a digest scan under way, kDigestChunkBytes each.
@@ -34,6 +36,8 @@ constexpr std::uint32_t kDigestReadBuffers = 8;
 constexpr std::uint64_t kProofsIntervalNs = 600'000'000'000;
 constexpr std::size_t kProofsBytesMax = 64u << 20;
 constexpr std::uint64_t kDigestAnswerNsMax = 2'000'000'000;
+// More changes of its state than one data path can see.
+constexpr std::uint64_t kStateChangesMax = 1ull << 40;
 
 // The agent must not wait for its own pages to be read back from a disk that it protects.
 void lock_memory() {
@@ -76,6 +80,10 @@ int Agent::run() {
   (void)notifier_.ready(line);
   const Status status = loop_->run();
   if (!status.ok()) return fail(status.error());
+  if (failure_) {
+    control_->stop();
+    return fail(*failure_);
+  }
   return finish();
 }
 
@@ -88,54 +96,158 @@ Status Agent::start() {
   for (const std::string& disk : config_.disks) {
     if (const auto info = inspect_disk(disk); !info.ok()) return info.error();
   }
-  ASSIGN_OR_RETURN(const AgentIdentity identity, load_or_create_identity(config_.state_directory, config_.server));
-  if (identity.created) {
+  ASSIGN_OR_RETURN(identity_, load_or_create_identity(config_.state_directory, config_.server));
+  if (identity_.created) {
     log_message(LogLevel::kInfo, kMessageIdentityCreated,
-                "server '" + config_.server + "' has the new identity " + identity.server.to_string() + ", kept in '" +
+                "server '" + config_.server + "' has the new identity " + identity_.server.to_string() + ", kept in '" +
                     config_.state_directory + "'");
   }
-  // Everything that may be refused comes before the tracker: a capture that was attached stays, also without us.
-  ASSIGN_OR_RETURN(auto engine, make_read_engine(config_.engine, config_.buffers, config_.buffer_bytes));
-  ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
-  ASSIGN_OR_RETURN(auto tracker, open_tracker(identity));
-  facts_ = {config_.server,           identity.server,  software_, std::string(tracker->rung()),
-            std::string(engine->name()), tracker->disks()};
-  ASSIGN_OR_RETURN(auto reader, EngineDiskReader::open(tracker->disks(), std::move(engine)));
-  ASSIGN_OR_RETURN(auto digest_engine,
-                   make_read_engine(config_.engine, kDigestReadBuffers, static_cast<std::uint32_t>(kDigestChunkBytes)));
-  ASSIGN_OR_RETURN(auto digest_reader, EngineDiskReader::open(tracker->disks(), std::move(digest_engine)));
-  const std::vector<DiskGeometry> disks = disk_geometry(identity, tracker->disks());
-  RETURN_IF_ERROR(start_link(identity, disks));
-
-  ReplicationThread::Parts parts;
-  parts.options.server = identity.server;
-  parts.options.epoch = identity.epoch;
-  parts.options.boot_id = boot_id;
-  parts.options.disks = disks;
-  parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
-  parts.options.digest.scrub_enabled = config_.scrub;
-  parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
-  proofs_capture_ = tracker->capture_id();
-  parts.tracker = std::move(tracker);
-  parts.reader = std::move(reader);
-  parts.digest_reader = std::move(digest_reader);
-  running_link_ = link_.get();
-  parts.link = std::move(link_);
-  parts.on_event = [server = config_.server](const ReplicatorEvent& event) { log_replicator_event(event, server); };
-  parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
-  ASSIGN_OR_RETURN(replication_, ReplicationThread::start(std::move(parts)));
-  load_proofs();
+  ASSIGN_OR_RETURN(ReplicationState state, load_replication_record(config_.state_directory));
+  state.auto_resume = config_.auto_resume;
+  recorder_ = std::make_unique<ReplicationRecorder>(config_.state_directory);
+  RETURN_IF_ERROR(open_data_path(config_.disks, state));
+  AgentMarksParts marks;
+  marks.server = config_.server;
+  marks.run_directory = std::filesystem::path(config_.control_socket).parent_path();
+  marks.policy = config_.marks;
+  marks.replication = [this] { return replication_now(); };
+  marks.disks = [this] {
+    std::vector<DeviceNumber> devices;
+    std::lock_guard lock(mutex_);
+    for (const TrackedDisk& disk : facts_.disks) devices.push_back(disk.device);
+    return devices;
+  };
+  ASSIGN_OR_RETURN(marks_, start_agent_marks(std::move(marks)));
   loop_->every(kProofsIntervalNs, [this] { save_proofs(); });
   add_commands();
   control_->start();
   return ok_status();
 }
 
-Result<std::unique_ptr<Tracker>> Agent::open_tracker(const AgentIdentity& identity) {
+Status Agent::open_data_path(const std::vector<std::string>& paths, const ReplicationState& state) {
+  // Everything that may be refused comes before the tracker: a capture that was attached stays, also without us.
+  ASSIGN_OR_RETURN(auto engine, make_read_engine(config_.engine, config_.buffers, config_.buffer_bytes));
+  ASSIGN_OR_RETURN(auto digest_engine,
+                   make_read_engine(config_.engine, kDigestReadBuffers, static_cast<std::uint32_t>(kDigestChunkBytes)));
+  ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
+  ASSIGN_OR_RETURN(auto tracker, open_tracker(paths));
+  AgentFacts facts{config_.server,           identity_.server,  software_, std::string(tracker->rung()),
+                   std::string(engine->name()), tracker->disks()};
+  ASSIGN_OR_RETURN(auto reader, EngineDiskReader::open(tracker->disks(), std::move(engine)));
+  ASSIGN_OR_RETURN(auto digest_reader, EngineDiskReader::open(tracker->disks(), std::move(digest_engine)));
+  const std::vector<DiskGeometry> disks = disk_geometry(identity_, tracker->disks());
+  RETURN_IF_ERROR(start_link(disks));
+
+  ReplicationThread::Parts parts;
+  parts.options.server = identity_.server;
+  parts.options.epoch = identity_.epoch;
+  parts.options.boot_id = boot_id;
+  parts.options.disks = disks;
+  parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
+  parts.options.digest.scrub_enabled = config_.scrub;
+  parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
+  parts.options.state = state;
+  const Uuid capture_id = tracker->capture_id();
+  parts.tracker = std::move(tracker);
+  parts.reader = std::move(reader);
+  parts.digest_reader = std::move(digest_reader);
+  running_link_ = link_.get();
+  parts.link = std::move(link_);
+  parts.on_event = [this, server = config_.server](const ReplicatorEvent& event) {
+    log_replicator_event(event, server);
+    if (event.kind == ReplicatorEvent::Kind::kDiskChanged) loop_->post([this] { look_for_grown_disks(); });
+    // What the copy left out must be known when the agent is started again.
+    if (event.kind == ReplicatorEvent::Kind::kCopyFinished) loop_->post([this] { save_proofs(); });
+  };
+  parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
+  // Written on the main thread: an fsync would hold replication up.
+  parts.on_state = [this, base = state_changes_.load()](std::uint64_t number, const ReplicationState& changed) {
+    loop_->post([this, number = base + number, changed] { keep_state(number, changed); });
+  };
+  auto survey = std::make_shared<SourceSurvey>(facts.disks, config_.existing_data_only, config_.leave_out_swap);
+  if (config_.existing_data_only) parts.options.survey_wait_ns = kSurveyWaitNsMax;
+  parts.on_survey_wanted = [survey](std::uint64_t request) { survey->ask(request); };
+  ASSIGN_OR_RETURN(std::shared_ptr<ReplicationThread> thread, ReplicationThread::start(std::move(parts)));
+  config_.disks = paths;
+  {
+    std::lock_guard lock(mutex_);
+    facts_ = std::move(facts);
+    replication_ = thread;
+    survey_ = survey;
+  }
+  proofs_version_ = 0;
+  load_proofs(*thread, capture_id);
+  return survey->start([this, weak = std::weak_ptr(thread)](std::uint64_t request, std::vector<GranuleRange> free) {
+    const auto replication = weak.lock();
+    if (!replication) return;
+    forget_proofs();
+    replication->post([request, free = std::move(free)](Replicator& replicator) mutable {
+      replicator.leave_out(request, std::move(free));
+    });
+  });
+}
+
+std::shared_ptr<ReplicationThread> Agent::replication() const {
+  std::lock_guard lock(mutex_);
+  return replication_;
+}
+
+Result<std::shared_ptr<ReplicationThread>> Agent::replication_now() const {
+  auto thread = replication();
+  if (!thread) return Error(ErrorKind::kBusy, "changed disks are being taken over; try again in a moment");
+  return thread;
+}
+
+// A grown disk needs nothing but to be looked at again; one that shrank, or is gone, needs an operator.
+void Agent::look_for_grown_disks() {
+  if (!replication()) return;
+  bool grown = false;
+  for (const TrackedDisk& disk : facts_.disks) {
+    const auto info = inspect_disk(disk.path);
+    if (!info.ok() || info->size_bytes < disk.size_bytes) return;
+    grown = grown || info->size_bytes > disk.size_bytes;
+  }
+  if (!grown) return;
+  if (Status status = take_over_disks(config_.disks); !status.ok()) {
+    log_error(kMessageDiskChanged, Error(status.error()).with_context("take over a grown disk"));
+  }
+}
+
+Status Agent::take_over_disks(const std::vector<std::string>& disks) {
+  for (const std::string& disk : disks) {
+    if (const auto info = inspect_disk(disk); !info.ok()) return info.error();
+  }
+  const std::vector<std::string> before = config_.disks;
+  save_proofs();
+  std::shared_ptr<ReplicationThread> old;
+  {
+    std::lock_guard lock(mutex_);
+    old = std::exchange(replication_, nullptr);
+  }
+  survey_->stop();
+  (void)old->drain_and_stop(config_.stop_timeout_ns);  // what is not acknowledged stays in the ring
+  // The control thread may still be in a call of it; each has a deadline.
+  while (old.use_count() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const ReplicationState state = old->status(0).state;
+  state_changes_ += kStateChangesMax;
+  old.reset();
+  Status status = open_data_path(disks, state);
+  if (status.ok()) {
+    log_message(LogLevel::kInfo, kMessageDiskChanged, "disks are now " + quoted_list(disks) + ", as large as they are");
+    return status;
+  }
+  if (Status again = open_data_path(before, state); !again.ok()) {
+    failure_ = again.error();
+    loop_->stop();
+  }
+  return status;
+}
+
+Result<std::unique_ptr<Tracker>> Agent::open_tracker(const std::vector<std::string>& paths) {
   std::vector<std::string> remarks;
   BpfTrackerOptions options;
   options.server = config_.server;
-  options.disks = config_.disks;
+  options.disks = paths;
   options.ring_bytes = config_.ring_bytes;
   options.granule_bytes = config_.granule_bytes;
   options.bpffs = config_.bpffs;
@@ -143,11 +255,11 @@ Result<std::unique_ptr<Tracker>> Agent::open_tracker(const AgentIdentity& identi
   auto tracker = open_bpf_tracker(options);
   for (const std::string& remark : remarks) log_message(LogLevel::kNotice, kMessageCaptureStarted, remark);
   if (!tracker.ok()) {
-    return std::move(tracker).error().with_context("capture for server '" + identity.server_name + "'");
+    return std::move(tracker).error().with_context("capture for server '" + config_.server + "'");
   }
   const Uuid capture_id = (*tracker)->capture_id();
   ASSIGN_OR_RETURN(const bool continued, note_capture_id(config_.state_directory, capture_id));
-  const std::string disks = quoted_list(config_.disks);
+  const std::string disks = quoted_list(paths);
   if (continued) {
     log_message(LogLevel::kInfo, kMessageCaptureContinued,
                 "capture " + capture_id.to_string() + " of " + disks + " taken up again: nothing was missed");
@@ -158,17 +270,19 @@ Result<std::unique_ptr<Tracker>> Agent::open_tracker(const AgentIdentity& identi
   return tracker;
 }
 
-Status Agent::start_link(const AgentIdentity& identity, const std::vector<DiskGeometry>& disks) {
+Status Agent::start_link(const std::vector<DiskGeometry>& disks) {
   TlsLinkOptions options;
   options.host = config_.receiver_address;
   options.port = config_.receiver_port;
   options.receiver_name = config_.receiver_name;
   options.tls = config_.tls;
   options.compression = config_.compression;
+  options.delta_cache_bytes = config_.delta_cache_bytes;
+  options.bandwidth = config_.bandwidth;
   options.encoder_threads = encoder_threads();
-  options.hello.server = identity.server;
+  options.hello.server = identity_.server;
   options.hello.server_name = config_.server;
-  options.hello.epoch = identity.epoch;
+  options.hello.epoch = identity_.epoch;
   options.hello.software = software_;
   options.hello.disks = disks;
   ASSIGN_OR_RETURN(link_, TlsLink::start(std::move(options)));
@@ -177,11 +291,14 @@ Status Agent::start_link(const AgentIdentity& identity, const std::vector<DiskGe
 
 void Agent::add_commands() {
   control_->handle("status", [this](const Json&) -> Result<Json> {
-    return agent_status_json(facts_, replication_->status());
+    return this->status();
   });
-  control_->handle("mark", [this](const Json& request) { return mark(request); });
+  add_mark_commands(*control_, *marks_);
   control_->handle("digest-scan", [this](const Json& request) { return digest_scan(request); });
-  control_->handle("stop", [this](const Json&) -> Result<Json> {
+  control_->handle("stop", [this](const Json&) { return command(ReplicationCommand::kStop); });
+  control_->handle("restart", [this](const Json&) { return command(ReplicationCommand::kRestart); });
+  control_->handle("repair", [this](const Json&) { return command(ReplicationCommand::kRepair); });
+  control_->handle("shutdown", [this](const Json&) -> Result<Json> {
     loop_->post([this] { begin_stop(false); });
     return Json::object();
   });
@@ -191,36 +308,12 @@ void Agent::add_commands() {
   });
 }
 
-// {"command":"mark","name":"before-upgrade","consistency":"application","timeout_ms":5000} -> {"seq":123}
-Result<Json> Agent::mark(const Json& request) {
-  MarkInfo info;
-  info.name = request.at("name").as_string("");
-  if (info.name.empty() || info.name.size() > 255) {
-    return Error(ErrorKind::kInvalidArgument, "mark: 'name' must have 1 to 255 bytes");
-  }
-  const std::string consistency = request.at("consistency").as_string("crash");
-  if (consistency != "crash" && consistency != "application") {
-    return Error(ErrorKind::kInvalidArgument,
-                 "mark: 'consistency' is '" + consistency + "'; allowed are 'crash' and 'application'");
-  }
-  info.consistency = consistency == "crash" ? Consistency::kCrash : Consistency::kApplication;
-  const std::uint64_t wait_ns =
-      std::min(request.at("timeout_ms").as_unsigned(kMarkWaitNsDefault / 1'000'000), kMarkWaitNsMax / 1'000'000) *
-      1'000'000;
-  auto promise = std::make_shared<std::promise<Result<Seq>>>();
-  auto future = promise->get_future();
-  replication_->post([promise, info, wait_ns](Replicator& replicator) {
-    replicator.request_mark(info, system_clock().boot_ns() + wait_ns,
-                            [promise](Result<Seq> result) { promise->set_value(std::move(result)); });
-  });
-  // The replicator keeps the deadline itself; the second more is for a thread that does not turn.
-  if (future.wait_for(std::chrono::nanoseconds(wait_ns + 1'000'000'000)) != std::future_status::ready) {
-    return Error(ErrorKind::kTimeout, "mark '" + info.name + "': replication does not answer");
-  }
-  ASSIGN_OR_RETURN(const Seq seq, future.get());
-  Json json = Json::object();
-  json["name"] = info.name;
-  json["seq"] = seq;
+Result<Json> Agent::status() {
+  ASSIGN_OR_RETURN(const auto thread, replication_now());
+  const ReplicationStatus status = thread->status();
+  std::lock_guard lock(mutex_);
+  Json json = agent_status_json(facts_, status, survey_->findings());
+  json["marks"] = marks_json(*marks_);
   return json;
 }
 
@@ -231,10 +324,11 @@ Result<Json> Agent::digest_scan(const Json& request) {
     return Error(ErrorKind::kInvalidArgument,
                  "digest-scan: 'purpose' is '" + name + "'; allowed are 'repair' and 'scrub'");
   }
+  ASSIGN_OR_RETURN(const auto thread, replication_now());
   // The scan may take hours: what comes at once is a refusal, else it has begun.
   auto promise = std::make_shared<std::promise<Status>>();
   auto future = promise->get_future();
-  replication_->post([promise, purpose = name == "repair" ? DigestPurpose::kRepair : DigestPurpose::kScrub](
+  thread->post([promise, purpose = name == "repair" ? DigestPurpose::kRepair : DigestPurpose::kScrub](
                          Replicator& replicator) {
     auto refused = std::make_shared<Status>(ok_status());
     replicator.request_digest_scan(purpose, [refused](const Result<DigestProgress>& result) {
@@ -250,22 +344,39 @@ Result<Json> Agent::digest_scan(const Json& request) {
 }
 
 // What is kept of the scrub is a report: without it, nothing counts as proved.
-void Agent::load_proofs() {
+void Agent::load_proofs(ReplicationThread& thread, const Uuid& capture_id) {
   auto content = read_file(proofs_path(), kProofsBytesMax);
   if (!content.ok()) {
     if (content.error().kind() != ErrorKind::kNotFound) log_error(kMessageDigestScan, content.error());
     return;
   }
-  replication_->post([content = std::move(content).value(), capture = proofs_capture_](Replicator& replicator) {
-    const Status status = replicator.digests().proofs().restore(std::as_bytes(std::span(content)), capture);
+  thread.post([content = std::move(content).value(), capture_id](Replicator& replicator) {
+    DigestProofs& proofs = replicator.digests().proofs();
+    if (proofs.version() != 0) return;  // newer things are known already, or everything is copied again
+    const Status status = proofs.restore(std::as_bytes(std::span(content)), capture_id);
     if (!status.ok()) log_message(LogLevel::kNotice, kMessageDigestScan, status.error().message() + ", ignoring");
   });
 }
 
+// Before the replicator leaves anything out of a copy; it has forgotten its own proofs when it asked what may be.
+void Agent::forget_proofs() {
+  std::lock_guard lock(proofs_mutex_);
+  ++proofs_forgotten_;
+  std::error_code ignored;  // most often there is none
+  std::filesystem::remove(proofs_path(), ignored);
+}
+
 void Agent::save_proofs() {
+  const std::shared_ptr<ReplicationThread> thread = replication();
+  if (!thread) return;
+  std::uint64_t forgotten = 0;
+  {
+    std::lock_guard lock(proofs_mutex_);
+    forgotten = proofs_forgotten_;
+  }
   auto promise = std::make_shared<std::promise<std::pair<std::uint64_t, std::vector<std::byte>>>>();
   auto future = promise->get_future();
-  replication_->post([promise, known = proofs_version_](Replicator& replicator) {
+  thread->post([promise, known = proofs_version_](Replicator& replicator) {
     const DigestProofs& proofs = replicator.digests().proofs();
     std::pair<std::uint64_t, std::vector<std::byte>> answer{proofs.version(), {}};
     if (answer.first != known) answer.second = proofs.encode(replicator.status().capture_id);
@@ -274,11 +385,30 @@ void Agent::save_proofs() {
   if (future.wait_for(std::chrono::nanoseconds(kDigestAnswerNsMax)) != std::future_status::ready) return;
   const auto [version, bytes] = future.get();
   if (bytes.empty()) return;
+  std::lock_guard lock(proofs_mutex_);
+  if (proofs_forgotten_ != forgotten) return;
   if (Status status = write_file_atomically(proofs_path(), std::span<const std::byte>(bytes)); !status.ok()) {
     log_message(LogLevel::kWarning, kMessageDigestScan, status.error().message() + ", ignoring");
     return;
   }
   proofs_version_ = version;
+}
+
+// {"command":"stop"} -> {"state":"realtime-stopping","state_code":10}. What it did is kept before it is answered.
+Result<Json> Agent::command(ReplicationCommand command) {
+  ASSIGN_OR_RETURN(const auto thread, replication_now());
+  ASSIGN_OR_RETURN(const ReplicationThread::Commanded done, thread->command(command));
+  RETURN_IF_ERROR(recorder_->save(state_changes_ + done.number, done.state));
+  Json json = Json::object();
+  json["state"] = state_text(done.state.state, done.state.direction);
+  json["state_code"] = static_cast<std::uint64_t>(state_code(done.state.state, done.state.direction));
+  return json;
+}
+
+void Agent::keep_state(std::uint64_t number, const ReplicationState& state) {
+  if (Status status = recorder_->save(number, state); !status.ok()) {
+    log_error(kMessageReplicationState, Error(status.error()).with_context("keep the state of replication, ignoring"));
+  }
 }
 
 void Agent::on_status(const ReplicationStatus& status) {
@@ -312,11 +442,27 @@ void Agent::reload() {
     log_error(kMessageConfigInvalid, Error(config.error()).with_context("reload, keeping the old configuration"));
   } else {
     log_set_level(config->log_level);
-    replication_->post([this, compression = config->compression, buffers = config->buffers, scrub = config->scrub,
-                        rate = config->scrub_bytes_per_second](Replicator& replicator) {
-      running_link_->set_compression(compression, true);
-      replicator.digests().set_scrub(scrub, rate);
-      replicator.set_copy_limits(buffers);
+    marks_->set_policy(config->marks);
+    // What a data path that is opened again shall have, too.
+    config_.compression = config->compression;
+    config_.delta_cache_bytes = config->delta_cache_bytes;
+    config_.bandwidth = config->bandwidth;
+    config_.auto_resume = config->auto_resume;
+    config_.scrub = config->scrub;
+    config_.scrub_bytes_per_second = config->scrub_bytes_per_second;
+    if (config->disks != config_.disks) {
+      if (Status status = take_over_disks(config->disks); !status.ok()) {
+        log_error(kMessageDiskRefused, Error(status.error()).with_context("reload, keeping the old disks"));
+      }
+    }
+    if (failure_) return;
+    replication_->post([this, wanted = *config](Replicator& replicator) {
+      running_link_->set_compression(wanted.compression, true);
+      running_link_->set_delta_cache_bytes(wanted.delta_cache_bytes);
+      running_link_->set_bandwidth(wanted.bandwidth);
+      replicator.set_copy_limits(wanted.buffers);
+      replicator.set_auto_resume(wanted.auto_resume);
+      replicator.digests().set_scrub(wanted.scrub, wanted.scrub_bytes_per_second);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
     if (late.empty()) {
@@ -339,7 +485,9 @@ int Agent::finish() {
   (void)notifier_.stopping("sending what is captured");
   control_->stop();
   save_proofs();
+  marks_->stop();
   const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
+  survey_->stop();
   if (detach_) {
     if (Status status = replication_->detach(); !status.ok()) return fail(status.error());
     log_message(LogLevel::kInfo, kMessageCaptureDetached,

@@ -16,6 +16,9 @@ constexpr ConfigRange kGranuleBytes{4ull << 10, 1ull << 20};
 constexpr ConfigRange kBufferBytes{64ull << 10, 8ull << 20};
 constexpr ConfigRange kBuffers{1, 256};
 constexpr ConfigRange kScrubRate{64ull << 10, 16ull << 30};
+constexpr ConfigRange kDeltaCacheBytes{1ull << 20, kDeltaCacheBytesMax};
+constexpr ConfigRange kBandwidth{64ull << 10, 100ull << 30};  // less would not even carry a database at rest
+constexpr ConfigRange kBandwidthWindows{1, 32};
 constexpr ConfigRange kStopTimeoutNs{0, 60'000'000'000};
 
 bool is_server_name(const std::string& name) {  // it names a directory of a bpffs, which allows no dots
@@ -56,11 +59,64 @@ void read_capture_and_copy(ConfigMap root, AgentConfig& config) {
   config.buffer_bytes = static_cast<std::uint32_t>(copy.bytes("buffer_bytes", config.buffer_bytes, kBufferBytes));
   require_power_of_two(copy, "buffer_bytes", config.buffer_bytes);
   config.buffers = static_cast<std::uint32_t>(copy.integer("buffers", config.buffers, kBuffers));
+  config.existing_data_only = copy.boolean("existing_data_only", config.existing_data_only);
+  config.leave_out_swap = copy.boolean("leave_out_swap", config.leave_out_swap);
+  if (config.leave_out_swap && !config.existing_data_only) {
+    copy.mistake("leave_out_swap", "needs existing_data_only: true; without, everything is copied");
+  }
   if (config.buffer_bytes < config.granule_bytes) {
     copy.mistake("buffer_bytes", "a buffer of " + format_bytes_exact(config.buffer_bytes) +
                                      " cannot hold a granule of " + format_bytes_exact(config.granule_bytes) +
                                      "; make it larger or capture.granule_bytes smaller");
   }
+}
+
+constexpr std::string_view kDays[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
+
+// Bits as BandwidthWindow::days.
+unsigned read_days(ConfigMap window) {
+  if (!window.has("days")) return BandwidthWindow().days;
+  unsigned days = 0;
+  for (ConfigItem& item : window.list("days", {1, std::size(kDays)})) {
+    const std::string day = item.text();
+    const auto found = std::find(std::begin(kDays), std::end(kDays), day);
+    if (found == std::end(kDays)) {
+      item.mistake("'" + day + "' is no day; allowed: mon, tue, wed, thu, fri, sat, sun");
+      continue;
+    }
+    days |= 1u << (found - std::begin(kDays));
+  }
+  return days;
+}
+
+void read_bandwidth(ConfigMap wire, BandwidthPlan& plan) {
+  ConfigMap bandwidth = wire.map("bandwidth");
+  if (bandwidth.has("limit")) plan.limit = bandwidth.rate("limit", kBandwidth);
+  if (!bandwidth.has("windows")) return;
+  for (ConfigItem& item : bandwidth.list("windows", kBandwidthWindows)) {
+    ConfigMap map = item.map();
+    BandwidthWindow window;
+    window.from_minute = static_cast<unsigned>(map.time_of_day("from"));
+    window.to_minute = static_cast<unsigned>(map.time_of_day("to"));
+    window.limit = map.rate("limit", kBandwidth);
+    window.days = read_days(map);
+    if (window.from_minute == window.to_minute && map.has("from") && map.has("to")) {
+      map.mistake("to", "the window ends when it begins; for the whole day write from '00:00' to '24:00'");
+    }
+    plan.windows.push_back(window);
+  }
+}
+
+void read_wire(ConfigMap root, AgentConfig& config) {
+  ConfigMap wire = root.map("wire");
+  config.compression.codec = wire.choice<Codec>(
+      "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
+  config.compression.level =
+      static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  const bool deltas = wire.choice<bool>("deltas", true, {{"on", true}, {"off", false}});
+  config.delta_cache_bytes = wire.bytes("delta_cache_bytes", config.delta_cache_bytes, kDeltaCacheBytes);
+  if (!deltas) config.delta_cache_bytes = 0;
+  read_bandwidth(wire, config.bandwidth);
 }
 
 Result<AgentConfig> read_config(ConfigReader& reader) {
@@ -83,11 +139,9 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   ConfigMap scrub = root.map("scrub");
   config.scrub = scrub.boolean("enabled", config.scrub);
   config.scrub_bytes_per_second = scrub.bytes("rate", config.scrub_bytes_per_second, kScrubRate);
-  ConfigMap wire = root.map("wire");
-  config.compression.codec = wire.choice<Codec>(
-      "compression", config.compression.codec, {{"zstd", Codec::kZstd}, {"lz4", Codec::kLz4}, {"none", Codec::kNone}});
-  config.compression.level =
-      static_cast<int>(wire.integer("level", static_cast<std::uint64_t>(config.compression.level), {1, 19}));
+  read_wire(root, config);
+  ConfigMap policy = root.map("policy");
+  config.auto_resume = policy.choice<bool>("auto_resume", config.auto_resume, {{"true", true}, {"false", false}});
   config.state_directory = root.path("state_directory", config.state_directory);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.bpffs = root.path("bpffs", config.bpffs);
@@ -98,6 +152,7 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
                                             {"notice", LogLevel::kNotice},
                                             {"info", LogLevel::kInfo},
                                             {"debug", LogLevel::kDebug}});
+  config.marks = read_mark_policy(root.map("marks"));
   RETURN_IF_ERROR(reader.finish());
   return config;
 }
@@ -122,7 +177,6 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
     if (!equal) names.emplace_back(name);
   };
   compare(running.server == wanted.server, "server");
-  compare(running.disks == wanted.disks, "disks");
   compare(running.receiver_address == wanted.receiver_address && running.receiver_port == wanted.receiver_port &&
               running.receiver_name == wanted.receiver_name,
           "receiver");
@@ -131,6 +185,8 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
   compare(running.engine == wanted.engine, "copy.engine");
   compare(running.buffer_bytes == wanted.buffer_bytes, "copy.buffer_bytes");
   compare(wanted.buffers <= running.buffers, "copy.buffers");
+  compare(running.existing_data_only == wanted.existing_data_only && running.leave_out_swap == wanted.leave_out_swap,
+          "copy.existing_data_only or copy.leave_out_swap");
   compare(running.state_directory == wanted.state_directory, "state_directory");
   compare(running.control_socket == wanted.control_socket, "control_socket");
   compare(running.bpffs == wanted.bpffs, "bpffs");

@@ -10,7 +10,9 @@
 #include "daemon/base/log.h"
 #include "daemon/base/result.h"
 #include "daemon/disk_io/read_engine.h"
+#include "daemon/marks/mark_policy.h"
 #include "daemon/record/batch.h"
+#include "daemon/wire/bandwidth.h"
 #include "daemon/wire/tls_context.h"
 
 namespace understudy {
@@ -27,14 +29,20 @@ struct AgentConfig {
   ReadEngineChoice engine = ReadEngineChoice::kAuto;
   std::uint32_t buffer_bytes = 1u << 20;
   std::uint32_t buffers = 16;
+  bool existing_data_only = true;   // a full copy leaves out free space
+  bool leave_out_swap = false;
   bool scrub = true;                // compare disks and replica all the time, at a limited rate
   std::uint64_t scrub_bytes_per_second = 20ull << 20;
   Compression compression;
+  std::uint64_t delta_cache_bytes = 64ull << 20;  // here, and at most as much at the receiver; 0 = no deltas
+  BandwidthPlan bandwidth;
   std::string state_directory = "/var/lib/understudy/agent";
   std::string control_socket = "/run/understudy/agent.sock";
   std::string bpffs = "/sys/fs/bpf";
+  bool auto_resume = true;          // after an interruption; else replication is in error until somebody decides
   std::uint64_t stop_timeout_ns = 5'000'000'000;  // how long a stop waits for acknowledgements
   LogLevel log_level = LogLevel::kInfo;
+  MarkPolicy marks;
 };
 
 // kInvalidConfig with one "file:line:column: message" a line; kNotFound or kPermission when the file cannot be read.

@@ -6,6 +6,9 @@
 #include <sys/ioctl.h>
 
 #include <cerrno>
+#include <sstream>
+
+#include "daemon/base/atomic_file.h"
 
 namespace understudy {
 
@@ -15,7 +18,8 @@ Result<std::unique_ptr<EngineDiskReader>> EngineDiskReader::open(const std::vect
   for (const TrackedDisk& disk : disks) {
     UniqueFd fd(::open(disk.path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (!fd.valid()) return Error::from_errno(errno, "open disk '" + disk.path + "' for direct reading");
-    opened.push_back({disk.slot, disk.path, std::move(fd)});
+    const std::string number = std::to_string(disk.device >> 20) + ":" + std::to_string(disk.device & 0xfffff);
+    opened.push_back({disk.slot, disk.path, std::move(fd), "/sys/dev/block/" + number + "/stat"});
   }
   return std::unique_ptr<EngineDiskReader>(new EngineDiskReader(std::move(opened), std::move(engine)));
 }
@@ -39,6 +43,21 @@ Result<std::uint64_t> EngineDiskReader::size_bytes(std::uint16_t disk) {
     return Error::from_errno(errno, "ask disk '" + found->path + "' for its size");
   }
   return bytes;
+}
+
+// Linux: Documentation/block/stat.rst; the seventh figure is sectors written, of 512 bytes.
+std::optional<std::uint64_t> EngineDiskReader::written_bytes(std::uint16_t disk) {
+  constexpr std::size_t kStatisticsBytesMax = 4096;
+  const Disk* found = find(disk);
+  CHECK(found != nullptr);
+  const auto text = read_file(found->statistics_path, kStatisticsBytesMax);
+  if (!text.ok()) return std::nullopt;
+  std::istringstream figures(*text);
+  std::uint64_t figure = 0;
+  for (int i = 0; i < 7; ++i) {
+    if (!(figures >> figure)) return std::nullopt;
+  }
+  return figure * 512;
 }
 
 const EngineDiskReader::Disk* EngineDiskReader::find(std::uint16_t slot) const {

@@ -25,6 +25,7 @@ class EngineDiskReader final : public DiskReader {
   std::optional<ReadCompletion> reap() override { return engine_->reap(false); }
   std::uint32_t in_progress() const override { return engine_->in_progress(); }
   Result<std::uint64_t> size_bytes(std::uint16_t disk) override;
+  std::optional<std::uint64_t> written_bytes(std::uint16_t disk) override;
 
   ReadEngine& engine() { return *engine_; }
 
@@ -33,6 +34,7 @@ class EngineDiskReader final : public DiskReader {
     std::uint16_t slot = 0;
     std::string path;
     UniqueFd fd;
+    std::string statistics_path;
   };
   EngineDiskReader(std::vector<Disk> disks, std::unique_ptr<ReadEngine> engine)
       : disks_(std::move(disks)), engine_(std::move(engine)) {}

@@ -24,6 +24,8 @@ MessageId message_id(ReplicatorEvent::Kind kind) {
     case ReplicatorEvent::Kind::kDigestScan: return kMessageDigestScan;
     case ReplicatorEvent::Kind::kDigestDifference: return kMessageDigestDifference;
     case ReplicatorEvent::Kind::kInternal: return kMessageCaptureFailed;
+    case ReplicatorEvent::Kind::kState: return kMessageReplicationState;
+    case ReplicatorEvent::Kind::kError: return kMessageReplicationError;
   }
   return kMessageCaptureFailed;
 }
@@ -40,6 +42,12 @@ LogLevel log_level_of(ReplicatorEvent::Severity severity) {
 }  // namespace
 
 void log_replicator_event(const ReplicatorEvent& event, const std::string& server) {
+  if (event.kind == ReplicatorEvent::Kind::kError) {
+    log_message(log_level_of(event.severity), message_id(event.kind), event.text,
+                {{"UNDERSTUDY_SERVER", server},
+                 {"UNDERSTUDY_REASON", std::string(error_reason_entry(event.reason).name)}});
+    return;
+  }
   log_message(log_level_of(event.severity), message_id(event.kind), event.text, {{"UNDERSTUDY_SERVER", server}});
 }
 

@@ -12,7 +12,9 @@
 #include "daemon/base/exit_code.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
+#include "daemon/base/version.h"
 #include "daemon/control/control_client.h"
+#include "daemon/marks/freeze_guard.h"
 #include "daemon/tracker/bpf_tracker.h"
 #include "daemon/tracker/probe.h"
 #include "daemon/wire/tls_context.h"
@@ -21,8 +23,10 @@ namespace understudy {
 namespace {
 
 constexpr const char* kProgram = "understudy-agent";
-constexpr const char* kSoftware = "understudy-agent " UNDERSTUDY_VERSION;
 constexpr const char* kDefaultConfig = "/etc/understudy/agent.yaml";
+
+// What --version says and the receiver is told.
+std::string software() { return std::string(kProgram) + " " + std::string(version()); }
 
 enum class Action { kRun, kProbe, kDetach, kCheckConfig, kPrintConfig, kVersion, kHelp };
 
@@ -169,7 +173,7 @@ int with_config(const Arguments& arguments) {
     default: break;
   }
   log_set_level(config->log_level);
-  return Agent(arguments.config, std::move(config).value(), kSoftware).run();
+  return Agent(arguments.config, std::move(config).value(), software()).run();
 }
 
 int run_program(int argc, char** argv) {
@@ -180,7 +184,7 @@ int run_program(int argc, char** argv) {
     return kExitOk;
   }
   if (arguments->action == Action::kVersion) {
-    std::printf("%s\n", kSoftware);
+    std::printf("%s\n", software().c_str());
     return kExitOk;
   }
   log_init(kProgram, LogLevel::kInfo);
@@ -195,4 +199,10 @@ int run_program(int argc, char** argv) {
 }  // namespace
 }  // namespace understudy
 
-int main(int argc, char** argv) { return understudy::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  // Not for people: the agent starts itself so to have file systems thawed whatever becomes of it.
+  if (argc >= 2 && std::string_view(argv[1]) == "--freeze-guard") {
+    return understudy::run_freeze_guard(argc - 2, argv + 2);
+  }
+  return understudy::run_program(argc, argv);
+}

@@ -36,7 +36,8 @@ ReplicationThread::ReplicationThread(Parts parts, UniqueFd wake) : parts_(std::m
   replicator_ = std::make_unique<Replicator>(parts_.options, *parts_.tracker, *parts_.reader, *parts_.link,
                                              system_clock(), parts_.digest_reader.get());
   last_status_ = replicator_->status();
-  last_step_ns_ = system_clock().boot_ns();
+  last_step_ns_ = last_status_ns_ = system_clock().boot_ns();
+  told_state_ = parts_.options.state;
   parts_.link->set_waker([this] { this->wake(); });
 }
 
@@ -80,19 +81,28 @@ void ReplicationThread::run() {
   while (!stop_now_) {
     run_posted();
     const StepResult result = replicator_->step();
+    watch_state();
     const std::uint64_t now_ns = system_clock().boot_ns();
     last_step_ns_.store(now_ns, std::memory_order_relaxed);
     while (auto event = replicator_->take_event()) parts_.on_event(*event);
+    if (const auto request = replicator_->take_survey_request(); request && parts_.on_survey_wanted) {
+      parts_.on_survey_wanted(*request);
+    }
     if (status_at_ns == 0 || now_ns - status_at_ns >= kStatusIntervalNs) {
       status_at_ns = now_ns;
       const ReplicationStatus status = replicator_->status();
       parts_.on_status(status);
       std::lock_guard lock(mutex_);
       last_status_ = status;
+      last_status_ns_ = now_ns;
     }
     if (stop_deadline_ns_ != 0) {
       if (replicator_->stop_complete() || now_ns >= stop_deadline_ns_) {
-        drained_ = replicator_->status().backlog_bytes == 0;
+        const ReplicationStatus last = replicator_->status();
+        drained_ = last.backlog_bytes == 0;
+        std::lock_guard lock(mutex_);
+        last_status_ = last;
+        last_status_ns_ = now_ns;
         return;
       }
     }
@@ -132,7 +142,34 @@ ReplicationStatus ReplicationThread::status(std::uint64_t timeout_ns) {
   post([promise](Replicator& replicator) { promise->set_value(replicator.status()); });
   if (future.wait_for(std::chrono::nanoseconds(timeout_ns)) == std::future_status::ready) return future.get();
   std::lock_guard lock(mutex_);
-  return last_status_;
+  return aged(last_status_, system_clock().boot_ns() - last_status_ns_);
+}
+
+void ReplicationThread::watch_state() {
+  const ReplicationState& state = replicator_->replication_state();
+  const bool same = state.state == told_state_.state && state.direction == told_state_.direction &&
+                    state.resume == told_state_.resume && state.repair_begun == told_state_.repair_begun &&
+                    state.reason == told_state_.reason;
+  if (same) return;
+  told_state_ = state;
+  ++state_changes_;
+  if (parts_.on_state) parts_.on_state(state_changes_, state);
+}
+
+Result<ReplicationThread::Commanded> ReplicationThread::command(ReplicationCommand command, std::uint64_t timeout_ns) {
+  auto promise = std::make_shared<std::promise<Result<Commanded>>>();
+  auto future = promise->get_future();
+  post([this, promise, command](Replicator& replicator) {
+    Status status = replicator.command(command);
+    if (!status.ok()) {
+      promise->set_value(std::move(status).error());
+      return;
+    }
+    watch_state();
+    promise->set_value(Commanded{state_changes_, replicator.replication_state()});
+  });
+  if (future.wait_for(std::chrono::nanoseconds(timeout_ns)) == std::future_status::ready) return future.get();
+  return Error(ErrorKind::kTimeout, "the replication thread does not answer");
 }
 
 bool ReplicationThread::drain_and_stop(std::uint64_t timeout_ns) {

@@ -28,6 +28,10 @@ class ReplicationThread {
     // On the thread: what should be logged; and, about once a second, how things stand.
     std::function<void(const ReplicatorEvent&)> on_event;
     std::function<void(const ReplicationStatus&)> on_status;
+    // A survey of the disks is wanted, to be answered by Replicator::leave_out(). May be empty.
+    std::function<void(std::uint64_t request)> on_survey_wanted;
+    // On the thread, whenever the state of replication changed: the number counts the changes.
+    std::function<void(std::uint64_t, const ReplicationState&)> on_state;
   };
 
   static Result<std::unique_ptr<ReplicationThread>> start(Parts parts);
@@ -38,8 +42,15 @@ class ReplicationThread {
 
   // Runs `work` on the thread between two steps. Thread-safe; dropped after the thread ended.
   void post(std::function<void(Replicator&)> work);
-  // The status as of now, or as of the last second when the thread does not answer within `timeout_ns`.
+  // The status as of now; when the thread does not answer within `timeout_ns`, the last one it made, aged.
   ReplicationStatus status(std::uint64_t timeout_ns = 1'000'000'000);
+  // Stops, restarts or repairs replication. The state after it, with the number of its change. kTimeout when the thread
+  // does not answer: it may still be done.
+  struct Commanded {
+    std::uint64_t number = 0;
+    ReplicationState state;
+  };
+  Result<Commanded> command(ReplicationCommand command, std::uint64_t timeout_ns = 5'000'000'000);
   // Sends what is captured and waits for its acknowledgement, at most `timeout_ns`; the thread ends. True = all of it
   // was acknowledged. Not thread-safe, once.
   bool drain_and_stop(std::uint64_t timeout_ns);
@@ -53,6 +64,7 @@ class ReplicationThread {
   ReplicationThread(Parts parts, UniqueFd wake);
   void run();
   void run_posted();
+  void watch_state();
   void sleep(const StepResult& result);
   void wake();
 
@@ -63,9 +75,12 @@ class ReplicationThread {
   std::atomic<std::uint64_t> last_step_ns_{0};
   std::uint64_t stop_deadline_ns_ = 0;         // thread only; 0 = not stopping
   std::atomic<bool> drained_{false};
-  std::mutex mutex_;                           // guards posted_ and last_status_
+  std::mutex mutex_;                           // guards posted_, last_status_ and last_status_ns_
   std::vector<std::function<void(Replicator&)>> posted_;
   ReplicationStatus last_status_;
+  std::uint64_t last_status_ns_ = 0;
+  std::uint64_t state_changes_ = 0;            // thread only
+  ReplicationState told_state_;                // thread only
   std::thread thread_;
 };
 

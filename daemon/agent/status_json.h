@@ -6,6 +6,7 @@
 
 #include "daemon/control/json.h"
 #include "daemon/replicate/status.h"
+#include "daemon/source/survey.h"
 #include "daemon/tracker/tracker.h"
 
 namespace understudy {
@@ -22,6 +23,6 @@ struct AgentFacts {
 
 // The answer to the control command "status". Names and units are those of ReplicationStatus; a figure that has no
 // value is null.
-Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status);
+Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status, const std::vector<Finding>& findings);
 
 }  // namespace understudy

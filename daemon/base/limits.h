@@ -36,6 +36,8 @@ inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;
 inline constexpr std::size_t kLinkSpareFramesMax = 8;
 // With at least this many batches waiting and nothing to send, compression is skipped.
 inline constexpr std::size_t kLinkBacklogBatches = 4;
+// Cached blocks for byte-level deltas of one session, at either end; configuration allows no more.
+inline constexpr std::uint64_t kDeltaCacheBytesMax = 4ull << 30;
 // Control frames that wait for the socket; a peer that makes us queue more is cut off.
 inline constexpr std::size_t kControlFrameBytesMax = 256u << 10;
 // Events that nobody polled; acks are merged, so only a flood of notices can get there. It ends the connection.
@@ -45,8 +47,13 @@ inline constexpr std::size_t kLinkEventsMax = 1024;
 // Connections that have not said who they are; more are closed at once.
 inline constexpr std::size_t kHandshakesMax = 64;
 // Received batches of one session that wait for their store; at the bound the socket is not read any more, until it
-// is half empty.
+// is half empty. With many stores each gets its share of the total instead, but not less than the least.
 inline constexpr std::size_t kSessionQueueBytesMax = 64u << 20;
+inline constexpr std::size_t kSessionQueueBytesMin = 4u << 20;
+inline constexpr std::size_t kReceiverQueueBytesMax = 1u << 30;
+// Threads that append and commit, for all stores together. They wait for disks most of the time; more stores than this
+// take turns.
+inline constexpr unsigned kStoreThreads = 16;
 // A commit is forced after so much was appended, also when more is waiting.
 inline constexpr std::size_t kStoreCommitBytesMax = 32u << 20;
 // Large buffers kept for reuse, all sessions together.
@@ -70,8 +77,25 @@ inline constexpr std::uint32_t kBatchEncodedBytesMax = 192u + kBatchRecordsMax *
 inline constexpr std::uint32_t kDisksMax = 64;
 // Names of disks and marks, in bytes of UTF-8.
 inline constexpr std::size_t kNameBytesMax = 255;
+// Why a mark is not what was asked for, in bytes of UTF-8; a longer text is cut.
+inline constexpr std::size_t kMarkReasonBytesMax = 1000;
 // No extent and no disk ends behind this: 8 EiB less one sector would overflow off_t, 1 EiB is beyond any real disk.
 inline constexpr std::uint64_t kDiskBytesMax = 1ull << 60;
+
+// --- source (what stands on a disk) ---
+// Block groups of an ext file system whose bitmaps are read: 128 TiB of 4 KiB blocks; a larger one is copied whole.
+inline constexpr std::uint64_t kExtGroupsMax = 1u << 20;
+// How long a full copy waits to be told what is free; after that it begins with everything, and leaves out the rest of
+// what is free when it is told.
+inline constexpr std::uint64_t kSurveyWaitNsMax = 60'000'000'000;
+// --- marks (replicate/, marks/) ---
+// Marks that wait for their place or their acknowledgement; further ones are refused.
+inline constexpr std::size_t kPendingMarksMax = 256;
+// What is kept of a hook's output; the rest is read and dropped.
+inline constexpr std::size_t kHookOutputBytesMax = 4u << 10;
+// Hooks of a policy, and file systems that are frozen together; more are a mistake, and a reason not to freeze.
+inline constexpr std::size_t kHooksMax = 32;
+inline constexpr std::size_t kFrozenFileSystemsMax = 64;
 
 // --- store ---
 // Segment files a reader keeps open; the least recently used one is closed for a new one.

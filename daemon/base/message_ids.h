@@ -67,8 +67,20 @@ inline constexpr MessageId kMessageLinkNotice{"b9543a6e236646e38c1c277178bfa158"
 inline constexpr MessageId kMessageDigestScan{"b15e1500636c4e1cb8195e7cd86b551e"};
 // Blocks of the replica are not what the disk holds, though no lost write explains it.
 inline constexpr MessageId kMessageDigestDifference{"5c7c878c853641679675206da5151dda"};
+// Replication went on to another of its states.
+inline constexpr MessageId kMessageReplicationState{"26221ae3c20c4dcb8dd2f2f25bd5c841"};
+// Replication is in error; UNDERSTUDY_REASON says which.
+inline constexpr MessageId kMessageReplicationError{"3cd5f4cb922e4db8917999a4eb21ceb9"};
 // The server got its identity, written to the state directory.
 inline constexpr MessageId kMessageIdentityCreated{"b6b1439329da40ca894d0182448f3b8d"};
+// A point was marked as it was asked for.
+inline constexpr MessageId kMessageMarkMade{"980aa200e6fe403dba90ef6687a0017c"};
+// A point that was to be application-consistent is only crash-consistent.
+inline constexpr MessageId kMessageMarkNotQuiesced{"d00266ad884e4cdca2374258e3ec9c6b"};
+// A point could not be marked.
+inline constexpr MessageId kMessageMarkFailed{"8f9de4b76ab741f0ab14c8f235135887"};
+// A post hook failed; the mark itself is good.
+inline constexpr MessageId kMessageMarkHookFailed{"943473631a3547ea890a54c6a4c6ca7e"};
 
 // --- receiver ---
 // An agent was accepted.

@@ -61,6 +61,31 @@ struct NumberForm {
 std::string format_integer(std::uint64_t value) { return std::to_string(value); }
 
 constexpr NumberForm kIntegerForm{"an integer", parse_unsigned, format_integer};
+std::optional<std::uint64_t> parse_rate(std::string_view text) {
+  if (!text.ends_with("/s")) return std::nullopt;
+  return parse_bytes(text.substr(0, text.size() - 2));
+}
+std::string format_rate_exact(std::uint64_t bytes) { return format_bytes_exact(bytes) + "/s"; }
+
+std::optional<std::uint64_t> parse_time_of_day(std::string_view text) {
+  const auto digit = [&](std::size_t i) { return static_cast<std::uint64_t>(text[i] - '0'); };
+  if (text.size() != 5 || text[2] != ':') return std::nullopt;
+  for (const std::size_t i : {0u, 1u, 3u, 4u}) {
+    if (text[i] < '0' || text[i] > '9') return std::nullopt;
+  }
+  const std::uint64_t minute = digit(3) * 10 + digit(4);
+  if (minute >= 60) return std::nullopt;
+  return (digit(0) * 10 + digit(1)) * 60 + minute;
+}
+std::string format_time_of_day(std::uint64_t minutes) {
+  const std::string hour = std::to_string(minutes / 60);
+  const std::string minute = std::to_string(minutes % 60);
+  return (hour.size() < 2 ? "0" : "") + hour + (minute.size() < 2 ? ":0" : ":") + minute;
+}
+constexpr ConfigRange kTimesOfDay{0, 24 * 60};
+
+constexpr NumberForm kRateForm{"an integer with optional KiB, MiB, GiB or TiB, and /s", parse_rate, format_rate_exact};
+constexpr NumberForm kTimeOfDayForm{"a time HH:MM in quotes", parse_time_of_day, format_time_of_day};
 constexpr NumberForm kBytesForm{"an integer with optional KiB, MiB, GiB or TiB", parse_bytes, format_bytes_exact};
 constexpr NumberForm kDurationForm{"an integer with ns, us, ms, s, min, h or d", parse_duration_ns,
                                    format_duration_exact_ns};
@@ -215,6 +240,13 @@ std::uint64_t ConfigMap::integer(std::string_view key, ConfigRange range) {
 std::uint64_t ConfigMap::integer(std::string_view key, std::uint64_t fallback, ConfigRange range) {
   return Access(*this, key).number(kIntegerForm, &fallback, range);
 }
+std::uint64_t ConfigMap::rate(std::string_view key, ConfigRange range) {
+  return Access(*this, key).number(kRateForm, nullptr, range);
+}
+std::uint64_t ConfigMap::time_of_day(std::string_view key) {
+  return Access(*this, key).number(kTimeOfDayForm, nullptr, kTimesOfDay);
+}
+
 std::uint64_t ConfigMap::bytes(std::string_view key, ConfigRange range) {
   return Access(*this, key).number(kBytesForm, nullptr, range);
 }

@@ -65,6 +65,11 @@ class ConfigMap {
   std::uint64_t duration_ns(std::string_view key, ConfigRange range);
   std::uint64_t duration_ns(std::string_view key, std::uint64_t fallback, ConfigRange range);
 
+  // Bytes a second: as bytes(), with /s behind it.
+  std::uint64_t rate(std::string_view key, ConfigRange range);
+  // A time of day, HH:MM from 00:00 to 24:00; in minutes.
+  std::uint64_t time_of_day(std::string_view key);
+
   // One of the given words.
   template <typename Enum>
   Enum choice(std::string_view key, Enum fallback, const std::vector<std::pair<std::string_view, Enum>>& words) {

@@ -27,6 +27,27 @@ bool take(std::span<const std::byte>& rest, T& value) {
   return true;
 }
 
+// Runs of leaves that are left out.
+void append_left_out(const std::vector<bool>& left_out, std::vector<std::byte>& out) {
+  const std::size_t count_at = out.size();
+  le64 run_count;
+  run_count = 0;
+  append_struct(run_count, out);
+  std::uint64_t runs = 0;
+  for (std::size_t i = 0; i < left_out.size(); ++runs) {
+    while (i < left_out.size() && !left_out[i]) ++i;
+    const std::size_t first = i;
+    while (i < left_out.size() && left_out[i]) ++i;
+    if (first == i) break;
+    ProofsRun run;
+    run.first = first;
+    run.count = i - first;
+    append_struct(run, out);
+  }
+  run_count = runs;
+  std::memcpy(out.data() + count_at, &run_count, sizeof(run_count));
+}
+
 Error corrupt(const char* what) { return Error(ErrorKind::kCorrupt, std::string("digest proofs: ") + what); }
 
 }  // namespace
@@ -34,7 +55,7 @@ Error corrupt(const char* what) { return Error(ErrorKind::kCorrupt, std::string(
 DigestProofs::DigestProofs(std::span<const DiskGeometry> disks) {
   for (const DiskGeometry& disk : disks) {
     const std::uint64_t chunks = (disk.size_bytes + kDigestChunkBytes - 1) / kDigestChunkBytes;
-    disks_[disk.disk] = Disk{disk.id, disk.size_bytes, std::vector<std::uint32_t>(chunks)};
+    disks_[disk.disk] = Disk{disk.id, disk.size_bytes, std::vector<std::uint32_t>(chunks), {}};
   }
 }
 
@@ -51,6 +72,7 @@ void DigestProofs::set(std::uint16_t disk, std::uint64_t offset_bytes, std::uint
 void DigestProofs::note_equal(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                               std::uint64_t wall_ns) {
   set(disk, offset_bytes, length_bytes, static_cast<std::uint32_t>(wall_ns / kNsPerSecond));
+  for (std::uint64_t at = 0; at < length_bytes; at += kDigestLeafBytes) note_leaf_equal(disk, offset_bytes + at);
 }
 
 void DigestProofs::forget(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
@@ -60,6 +82,36 @@ void DigestProofs::forget(std::uint16_t disk, std::uint64_t offset_bytes, std::u
 void DigestProofs::forget_all() {
   for (auto& [slot, disk] : disks_) std::fill(disk.chunks.begin(), disk.chunks.end(), 0);
   ++version_;
+}
+
+void DigestProofs::begin_full_copy() {
+  for (auto& [slot, disk] : disks_) disk.left_out.clear();
+  left_out_known_ = true;
+  ++version_;
+}
+
+void DigestProofs::note_left_out(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+  const auto found = disks_.find(disk);
+  if (found == disks_.end() || length_bytes == 0) return;
+  const std::uint64_t leaves = (found->second.size_bytes + kDigestLeafBytes - 1) / kDigestLeafBytes;
+  std::vector<bool>& left_out = found->second.left_out;
+  left_out.resize(leaves);
+  const std::uint64_t last = (offset_bytes + length_bytes - 1) / kDigestLeafBytes;
+  for (std::uint64_t i = offset_bytes / kDigestLeafBytes; i <= last && i < leaves; ++i) left_out[i] = true;
+  ++version_;
+}
+
+void DigestProofs::note_leaf_equal(std::uint16_t disk, std::uint64_t offset_bytes) {
+  const auto found = disks_.find(disk);
+  if (found == disks_.end() || offset_bytes / kDigestLeafBytes >= found->second.left_out.size()) return;
+  found->second.left_out[offset_bytes / kDigestLeafBytes] = false;
+  ++version_;
+}
+
+bool DigestProofs::is_left_out(std::uint16_t disk, std::uint64_t offset_bytes) const {
+  const auto found = disks_.find(disk);
+  if (found == disks_.end() || offset_bytes / kDigestLeafBytes >= found->second.left_out.size()) return false;
+  return found->second.left_out[offset_bytes / kDigestLeafBytes];
 }
 
 std::uint64_t DigestProofs::proved_bytes(std::uint64_t since_wall_ns) const {
@@ -90,6 +142,7 @@ std::vector<std::byte> DigestProofs::encode(const Uuid& capture_id) const {
   header.magic = kProofsMagic;
   header.version = kProofsVersion;
   std::memcpy(header.capture_id, capture_id.bytes.data(), sizeof(header.capture_id));
+  header.left_out_known = left_out_known_ ? 1 : 0;
   header.disk_count = static_cast<std::uint32_t>(disks_.size());
   std::vector<std::byte> out;
   append_struct(header, out);
@@ -106,6 +159,7 @@ std::vector<std::byte> DigestProofs::encode(const Uuid& capture_id) const {
                                  disk.chunks.begin() + static_cast<std::ptrdiff_t>(end));
       append_struct(oldest, out);
     }
+    append_left_out(disk.left_out, out);
   }
   le64 checksum;
   checksum = xxh3_64(out);
@@ -124,12 +178,18 @@ Status DigestProofs::restore(std::span<const std::byte> bytes, const Uuid& captu
   if (header.version != kProofsVersion) return corrupt("of another version");
   if (header.disk_count > kDisksMax) return corrupt("too many disks");
   if (std::memcmp(header.capture_id, capture_id.bytes.data(), sizeof(header.capture_id)) != 0) return ok_status();
+  if (header.left_out_known > 1) return corrupt("a flag is unknown");
+  left_out_known_ = header.left_out_known == 1;
   for (std::uint32_t i = 0; i < header.disk_count; ++i) {
     ProofsDisk entry;
     if (!take(rest, entry)) return corrupt("too short");
     if (entry.region_count > rest.size() / sizeof(le32)) return corrupt("too short");
     const std::span<const std::byte> times = rest.first(entry.region_count * sizeof(le32));
     rest = rest.subspan(times.size());
+    le64 run_count;
+    if (!take(rest, run_count) || run_count > rest.size() / sizeof(ProofsRun)) return corrupt("too short");
+    const std::span<const std::byte> runs = rest.first(run_count * sizeof(ProofsRun));
+    rest = rest.subspan(runs.size());
     for (auto& [slot, disk] : disks_) {
       const std::uint64_t regions = (disk.chunks.size() + kDigestChunksPerRegion - 1) / kDigestChunksPerRegion;
       if (std::memcmp(entry.id, disk.id.bytes.data(), sizeof(entry.id)) != 0 || entry.size_bytes != disk.size_bytes ||
@@ -140,6 +200,13 @@ Status DigestProofs::restore(std::span<const std::byte> bytes, const Uuid& captu
         le32 seconds;
         std::memcpy(&seconds, times.data() + chunk / kDigestChunksPerRegion * sizeof(seconds), sizeof(seconds));
         disk.chunks[chunk] = seconds;
+      }
+      for (std::size_t at = 0; at < runs.size(); at += sizeof(ProofsRun)) {
+        ProofsRun run;
+        std::memcpy(&run, runs.data() + at, sizeof(run));
+        const std::uint64_t leaves = (disk.size_bytes + kDigestLeafBytes - 1) / kDigestLeafBytes;
+        if (run.first >= leaves || run.count > leaves - run.first) return corrupt("a run of leaves is outside its disk");
+        note_left_out(slot, run.first * kDigestLeafBytes, run.count * kDigestLeafBytes);
       }
     }
   }

@@ -48,13 +48,17 @@ class DigestWorker::Content final : public DigestContent {
 DigestWorker::DigestWorker(std::string server_name) : server_name_(std::move(server_name)) {}
 
 DigestWorker::~DigestWorker() {
+  request_stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void DigestWorker::request_stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
     queue_.clear();
   }
   wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
 }
 
 void DigestWorker::ask(DigestQuestion question, std::shared_ptr<const JournalSnapshot> snapshot, Answer answer) {

@@ -34,6 +34,8 @@ class DigestWorker {
 
   // `answer` is called on the worker's thread; dropped when the worker ends before.
   void ask(DigestQuestion question, std::shared_ptr<const JournalSnapshot> snapshot, Answer answer);
+  // Ends it soon: nothing more is answered. The destructor waits for it.
+  void request_stop();
   // Forgets what waits: the session that asked is gone.
   void forget();
 

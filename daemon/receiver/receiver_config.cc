@@ -7,6 +7,8 @@
 #include <map>
 #include <utility>
 
+#include "daemon/base/limits.h"
+#include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
 
 namespace understudy {
@@ -14,7 +16,11 @@ namespace understudy {
 namespace {
 
 constexpr ConfigRange kStoreCount{1, 4096};
+constexpr ConfigRange kQueueBytes{1ull << 20, 4ull << 30};
+constexpr std::uint64_t kRateMin = 64ull << 10;
+constexpr std::uint64_t kRateMax = 1ull << 40;
 constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
+constexpr ConfigRange kDeltaCacheBytes{0, kDeltaCacheBytesMax};
 
 bool is_numeric_address(const std::string& text) {
   in6_addr buffer;
@@ -26,7 +32,21 @@ bool is_inside(const std::string& inner, const std::string& outer) {
   return inner == outer || inner.starts_with(outer + "/");
 }
 
+// "20MiB/s", or "none" for 0.
+std::uint64_t read_rate(ConfigMap& map, std::string_view key) {
+  const std::string text = map.text(key, "none");
+  if (text == "none") return 0;
+  const bool per_second = text.ends_with("/s");
+  const auto rate = per_second ? parse_bytes(std::string_view(text).substr(0, text.size() - 2)) : std::nullopt;
+  if (rate && *rate >= kRateMin && *rate <= kRateMax) return *rate;
+  map.mistake(key, quote(text) + " is no rate; allowed is " + format_bytes_exact(kRateMin) + "/s to " +
+                       format_bytes_exact(kRateMax) + "/s, for example 20MiB/s, or none");
+  return 0;
+}
+
 void read_stores(ConfigMap root, ReceiverConfig& config) {
+  const std::uint64_t delta_cache_bytes_max =
+      root.bytes("delta_cache_bytes_max", ReceiverStoreConfig().delta_cache_bytes_max, kDeltaCacheBytes);
   std::map<std::string, std::string> directories;  // -> server
   for (ConfigItem& item : root.list("stores", kStoreCount)) {
     ConfigMap map = item.map();
@@ -34,6 +54,9 @@ void read_stores(ConfigMap root, ReceiverConfig& config) {
     store.server = map.name("server");
     store.path = map.path("path");
     store.base_path = map.path("base_path", "");
+    store.rate_limit = read_rate(map, "rate_limit");
+    if (map.has("queue_bytes")) store.queue_bytes = map.bytes("queue_bytes", kQueueBytes);
+    store.delta_cache_bytes_max = map.bytes("delta_cache_bytes_max", delta_cache_bytes_max, kDeltaCacheBytes);
     for (const ReceiverStoreConfig& other : config.stores) {
       if (!store.server.empty() && other.server == store.server) {
         map.mistake("server", "server '" + store.server + "' has a store already");

@@ -15,7 +15,16 @@ struct ReceiverStoreConfig {
   std::string server;     // name in the agent's certificate
   std::string path;       // the store's directory
   std::string base_path;  // of the base images; empty = inside the store
+  // How fast its agent is read, in bytes a second of TLS payload; 0 = as fast as it comes.
+  std::uint64_t rate_limit = 0;
+  // Received batches that may wait for the store; 0 = its share of kReceiverQueueBytesMax (limits.h).
+  std::uint64_t queue_bytes = 0;
+  std::uint64_t delta_cache_bytes_max = 64ull << 20;  // memory its agent may make us use for deltas; 0 = no deltas
   bool operator==(const ReceiverStoreConfig&) const = default;
+  // Limits may change while it is in use.
+  bool is_same_store(const ReceiverStoreConfig& other) const {
+    return server == other.server && path == other.path && base_path == other.base_path;
+  }
 };
 
 // receiver.yaml; config/receiver.yaml is the commented example.

@@ -26,6 +26,7 @@
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
 #include "daemon/receiver/network_threads.h"
+#include "daemon/receiver/store_threads.h"
 #include "daemon/wire/host_lookup.h"
 
 namespace understudy {
@@ -97,6 +98,7 @@ class ReceiverServer::Impl final : public SessionHost {
         pool_(kReceiverSpareBytesMax),
         port_(port_of(listener.get())),
         tls_(std::move(tls)),
+        store_threads_(options.store_threads),
         threads_(options.network_threads),
         strand_(asio::make_strand(threads_.context())),
         listener_(strand_, listener.release()),
@@ -127,10 +129,11 @@ class ReceiverServer::Impl final : public SessionHost {
       std::lock_guard lock(mutex_);
       tls_ = std::move(tls);
       for (auto slot = slots_.begin(); slot != slots_.end();) {
-        const bool kept =
-            std::find(config.stores.begin(), config.stores.end(), slot->second.config) != config.stores.end() &&
-            config.segment_bytes == config_.segment_bytes;
-        if (kept) {
+        const auto same = std::find_if(
+            config.stores.begin(), config.stores.end(),
+            [&](const ReceiverStoreConfig& store) { return store.is_same_store(slot->second.config); });
+        if (same != config.stores.end() && config.segment_bytes == config_.segment_bytes) {
+          slot->second.config = *same;
           ++slot;
           continue;
         }
@@ -149,6 +152,9 @@ class ReceiverServer::Impl final : public SessionHost {
     config_.tls = config.tls;
     for (const ReceiverStoreConfig& store : config.stores) {
       if (!slots_.contains(store.server)) add_store(store);
+    }
+    for (auto& [name, slot] : slots_) {
+      if (slot.session) slot.session->set_limits(limits_of(slot.config));
     }
     return not_applied;
   }
@@ -254,14 +260,27 @@ class ReceiverServer::Impl final : public SessionHost {
     options.segment_bytes_max = config_.segment_bytes;
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options));
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_);
     slots_.emplace(store.server, std::move(slot));
+  }
+
+  SessionLimits limits_of(const ReceiverStoreConfig& store) const {
+    SessionLimits limits;
+    limits.bytes_per_second = store.rate_limit;
+    limits.delta_cache_bytes_max = store.delta_cache_bytes_max;
+    limits.queue_bytes_max = store.queue_bytes;
+    if (options_.session_queue_bytes_max != 0) limits.queue_bytes_max = options_.session_queue_bytes_max;
+    if (limits.queue_bytes_max == 0) {
+      limits.queue_bytes_max = std::clamp(kReceiverQueueBytesMax / std::max<std::size_t>(config_.stores.size(), 1),
+                                          kSessionQueueBytesMin, kSessionQueueBytesMax);
+    }
+    return limits;
   }
 
   void take_slot(Slot& slot, const std::shared_ptr<ReceiverSession>& session, const Hello& hello) {
     slot.session = session;
     slot.instance = hello.instance;
-    session->attach(slot.worker, hello);
+    session->attach(slot.worker, hello, limits_of(slot.config));
   }
 
   void challenge_ended(const std::shared_ptr<ReceiverSession>& session, const Hello& hello,
@@ -345,6 +364,7 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
+  StoreThreads store_threads_;  // behind it: whatever has a store worker
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::posix::stream_descriptor listener_;

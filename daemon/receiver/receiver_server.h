@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/base/limits.h"
 #include "daemon/base/result.h"
 #include "daemon/receiver/receiver_config.h"
 #include "daemon/receiver/receiver_session.h"
@@ -30,6 +31,7 @@ class ReceiverServer {
   struct Options {
     std::string software;  // "understudy-receiver 0.1.0"
     unsigned network_threads = 2;
+    unsigned store_threads = kStoreThreads;  // for all stores together
     std::size_t session_queue_bytes_max = 0;  // 0 = kSessionQueueBytesMax
   };
 

@@ -12,6 +12,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -21,8 +22,8 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
-#include "daemon/wire/frame_reader.h"
-#include "daemon/wire/session.h"
+#include "daemon/receiver/read_limit.h"
+#include "daemon/receiver/session_core.h"
 #include "daemon/wire/tls_stream.h"
 
 namespace understudy {
@@ -38,16 +39,17 @@ constexpr std::uint64_t kLingerNsMax = 2'000'000'000;
 // How long a peer has to show that it is alive.
 constexpr auto kProofDelay = std::chrono::seconds(3);
 // Reading lets others have their turn after this much.
-constexpr std::size_t kReadTurnBytes = 4u << 20;
+constexpr std::size_t kReadTurnBytes = 512u << 10;
 
 std::uint64_t now_ns() { return system_clock().boot_ns(); }
 
-class Session final : public ReceiverSession, public std::enable_shared_from_this<Session> {
+class Session final : public ReceiverSession,
+                      public SessionPort,
+                      public std::enable_shared_from_this<Session> {
  public:
   Session(asio::io_context& context, SessionHost& host, BufferPool& pool, const SessionOptions& options,
           std::shared_ptr<const TlsContext> tls, UniqueFd socket, std::string address)
       : host_(host),
-        pool_(pool),
         options_(options),
         context_(std::move(tls)),
         address_(std::move(address)),
@@ -55,7 +57,8 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
         socket_(strand_, socket.release()),
         timer_(strand_),
         proof_timer_(strand_),
-        session_(ServerSessionOptions{options.receiver_name}, now_ns()) {
+        limit_timer_(strand_),
+        core_(options.receiver_name, options.queue_bytes_max, pool, *this, now_ns()) {
     status_.address = address_;
     status_.connected_wall_ns = system_clock().wall_ns();
   }
@@ -71,17 +74,23 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     });
   }
 
-  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) override {
-    on_strand([this, worker = std::move(worker), hello] {
-      if (closed_ || session_.state() != ServerSession::State::kAttaching) return;
+  void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, const SessionLimits& limits) override {
+    on_strand([this, worker = std::move(worker), hello, limits] {
+      use_limits(limits);
+      delta_cache_bytes_max_ = limits.delta_cache_bytes_max;
+      if (closed_ || core_.state() != ServerSession::State::kAttaching) return;
       worker_ = worker;
       worker_->attach(shared_from_this(), hello);
     });
   }
 
+  void set_limits(const SessionLimits& limits) override {
+    on_strand([this, limits] { use_limits(limits); });
+  }
+
   void refuse(RefuseCode code, std::string text) override {
     on_strand([this, code, text = std::move(text)] {
-      if (session_.state() == ServerSession::State::kAttaching) step(AttachRefused{code, text});
+      if (core_.state() == ServerSession::State::kAttaching) step(AttachRefused{code, text});
     });
   }
 
@@ -101,24 +110,26 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   // --- from the store's thread ---
   void store_attached(const StreamPosition& position, const std::vector<std::uint64_t>& devices) override {
     on_strand([this, position, devices] {
-      if (session_.state() != ServerSession::State::kAttaching) return;
+      if (core_.state() != ServerSession::State::kAttaching) return;
       Welcome welcome;
       welcome.position = position;
       welcome.software = options_.software;
       welcome.boot_id = options_.boot_id;
       welcome.store_devices = devices;
+      welcome.delta_cache_bytes_max = delta_cache_bytes_max_;
       log_message(LogLevel::kInfo, kMessageSessionOpened,
-                  "agent of server '" + session_.peer().identity.name + "' connected from " + address_ +
+                  "agent of server '" + core_.peer().identity.name + "' connected from " + address_ +
                       ", stream goes on behind seq " + std::to_string(position.seq),
-                  {{"UNDERSTUDY_SERVER", session_.peer().identity.name}});
+                  {{"UNDERSTUDY_SERVER", core_.peer().identity.name}});
       step(Attached{std::move(welcome)});
     });
   }
   void store_refused(RefuseCode code, const std::string& text) override { refuse(code, text); }
   void store_committed(Seq seq) override {
     on_strand([this, seq] {
-      pending_ack_ = seq;
-      send_pending_ack();
+      if (closed_ || lingering_) return;
+      core_.committed(seq, write_waiting_, now_ns());
+      pump();
     });
   }
   void store_notice(const Notice& notice) override {
@@ -126,20 +137,16 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   }
   void store_took(std::size_t bytes) override {
     on_strand([this, bytes] {
-      CHECK_GE(queued_bytes_, bytes);
-      queued_bytes_ -= bytes;
-      if (paused_ && queued_bytes_ <= options_.queue_bytes_max / 2) {
-        paused_ = false;
-        if (!closed_ && !lingering_) read();
-      }
+      if (core_.took(bytes) && !closed_ && !lingering_) read();
       update_status();
     });
   }
   void store_failed(ByeCode code, const std::string& text) override { stop(code, text); }
   void store_digest_answer(const DigestAnswer& answer) override {
     on_strand([this, answer] {
-      if (questions_ > 0) --questions_;
-      step(DigestAnswered{answer});
+      if (closed_ || lingering_) return;
+      core_.answered(answer, now_ns());
+      pump();
     });
   }
 
@@ -164,7 +171,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     if (state == TlsState::kOk) {
       auto peer = tls_->peer();
       if (!peer.ok()) {
-        append_frame(Refuse{RefuseCode::kIdentity, peer.error().message()}, control_);
+        core_.say(Refuse{RefuseCode::kIdentity, peer.error().message()});
         return finish(std::move(peer).error(), true);
       }
       {
@@ -180,37 +187,12 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
 
   void step(SessionEvent event) {
     if (closed_ || lingering_) return;
-    actions_.clear();
-    session_.step(std::move(event), now_ns(), actions_);
-    perform();
-  }
-
-  void perform() {
-    std::vector<SessionAction> actions;
-    actions.swap(actions_);
-    for (SessionAction& action : actions) {
-      if (auto* message = std::get_if<SendMessage>(&action)) {
-        if (control_.size() - control_done_ >= kControlFrameBytesMax) {
-          return close(Error(ErrorKind::kCorrupt, "the agent makes us answer more than it reads"), false);
-        }
-        append_frame(message->message, control_);
-      } else if (auto* attach = std::get_if<AttachStore>(&action)) {
-        greet(attach->hello);
-      } else if (std::holds_alternative<DeliverBatch>(action)) {
-        deliver();
-      } else if (auto* question = std::get_if<DeliverDigestQuestion>(&action)) {
-        if (++questions_ > kDigestQuestionsMax) {
-          return close(Error(ErrorKind::kCorrupt, "the agent asks more about digests than it waits for"), false);
-        }
-        worker_->ask_digest(shared_from_this(), std::move(question->question));
-      } else if (auto* end = std::get_if<CloseSession>(&action)) {
-        return finish(std::move(end->error), end->refused);
-      }
-    }
+    core_.step(std::move(event), now_ns());
     pump();
   }
 
-  void greet(const Hello& hello) {
+  // --- SessionPort ---
+  void session_greet(const Hello& hello) override {
     greeted_ = true;
     {
       std::lock_guard lock(mutex_);
@@ -220,27 +202,48 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     }
     host_.session_hello(shared_from_this(), hello);
   }
-
-  void deliver() {
-    queued_bytes_ += batch_.size();
-    worker_->submit(shared_from_this(), std::move(batch_));
-    if (queued_bytes_ >= options_.queue_bytes_max) paused_ = true;
+  void session_batch(Buffer batch) override { worker_->submit(shared_from_this(), std::move(batch)); }
+  void session_question(DigestQuestion question) override {
+    worker_->ask_digest(shared_from_this(), std::move(question));
   }
+  void session_finish(Error error, bool refused) override { finish(std::move(error), refused); }
 
   // --- reading ---
+  void use_limits(const SessionLimits& limits) {
+    core_.set_queue_bytes_max(limits.queue_bytes_max);
+    if (limits.bytes_per_second != limit_.bytes_per_second()) limit_.set(limits.bytes_per_second, now_ns());
+  }
+
+  // Reads later, when the limit allows it. False = it does now.
+  bool throttle() {
+    if (throttled_) return true;
+    const std::uint64_t wait_ns = limit_.wait_ns(now_ns());
+    if (wait_ns == 0) return false;
+    throttled_ = true;
+    limit_timer_.expires_after(std::chrono::nanoseconds(wait_ns));
+    limit_timer_.async_wait([self = shared_from_this()](const error_code& error) {
+      self->throttled_ = false;
+      if (!error && !self->closed_ && !self->lingering_ && !self->core_.paused()) self->read();
+    });
+    return true;
+  }
+
   void read() {
     std::size_t taken = 0;
-    while (!paused_) {
-      if (taken >= kReadTurnBytes) {
+    const std::size_t turn_bytes = limit_.turn_bytes(kReadTurnBytes);
+    while (!core_.paused()) {
+      if (throttle()) break;
+      if (taken >= turn_bytes) {
         on_strand([this] {
-          if (!closed_ && !lingering_ && !paused_) read();
+          if (!closed_ && !lingering_ && !core_.paused()) read();
         });
         break;
       }
-      const TlsResult result = tls_->read(reader_.space());
+      const TlsResult result = tls_->read(core_.space());
       if (result.state == TlsState::kOk) {
         taken += result.bytes;
-        take(result.bytes);
+        limit_.charge(result.bytes, now_ns());
+        core_.received(result.bytes, now_ns());
         if (closed_ || lingering_) return;
         continue;
       }
@@ -250,7 +253,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
       pump();
       if (closed_ || lingering_) return;
       when(asio::posix::stream_descriptor::wait_read, [this] {
-        if (!lingering_ && !paused_) read();
+        if (!lingering_ && !core_.paused()) read();
       });
       break;
     }
@@ -259,60 +262,20 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
 
   void peer_closed(TlsState state) {
     if (state == TlsState::kFailed) return close(tls_->error(), !greeted_);
-    close(Error(ErrorKind::kClosed, reader_.in_frame() ? "the agent closed the connection inside a frame"
+    close(Error(ErrorKind::kClosed, core_.in_frame() ? "the agent closed the connection inside a frame"
                                                        : "the agent closed the connection"),
           false);
   }
 
-  // `bytes` have come into reader_.space().
-  void take(std::size_t bytes) {
-    auto progress = reader_.advance(bytes);
-    if (!progress.ok()) return broken(progress.error());
-    bool complete = *progress == FrameReader::Step::kFrame;
-    if (*progress == FrameReader::Step::kHeader) {
-      const FrameHeader& header = reader_.header();
-      if (Status status = session_.admit(header); !status.ok()) return broken(status.error());
-      // Only a streaming session gets memory for a batch.
-      if (header.type == FrameType::kBatch) {
-        batch_ = pool_.take(header.payload_bytes);
-        complete = reader_.set_payload(batch_.bytes());
-      } else {
-        payload_.resize(header.payload_bytes);
-        complete = reader_.set_payload(payload_);
-      }
-    }
-    if (!complete) return;
-    auto message = decode_payload(reader_.header().type, reader_.payload());
-    reader_.reset();
-    if (!message.ok()) return broken(message.error());
-    step(FrameReceived{std::move(message).value()});
-  }
-
-  void broken(const Error& error) {
-    actions_.clear();
-    session_.broken(error, actions_);
-    perform();
-  }
-
   // --- writing ---
-  void send_pending_ack() {
-    // While the agent does not read, only the newest acknowledgement is kept.
-    if (pending_ack_ == 0 || write_waiting_) return;
-    step(Committed{std::exchange(pending_ack_, 0)});
-  }
-
   void pump() {
     if (closed_ || write_waiting_ || write_failed_ || !tls_) return;
     TlsState state = TlsState::kOk;
-    if (control_done_ < control_.size()) {
-      const TlsResult result = tls_->write(std::span<const std::byte>(control_).subspan(control_done_));
-      control_done_ += result.bytes;
+    if (const std::span<const std::byte> output = core_.output(); !output.empty()) {
+      const TlsResult result = tls_->write(output);
+      core_.sent(result.bytes);
       state = result.state;
       if (result.bytes > 0) sent_since_tick_ = true;
-    }
-    if (control_done_ == control_.size()) {
-      control_.clear();
-      control_done_ = 0;
     }
     if (state == TlsState::kOk) state = tls_->flush();
     if (state == TlsState::kOk) {
@@ -329,7 +292,9 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     when(asio::posix::stream_descriptor::wait_write, [this] {
       write_waiting_ = false;
       pump();
-      send_pending_ack();
+      if (write_waiting_ || closed_ || lingering_) return;
+      core_.flush_ack(now_ns());
+      pump();
     });
   }
 
@@ -349,7 +314,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
       return;
     }
     if (std::exchange(sent_since_tick_, false)) step(BytesSent{});
-    step(ClockTick{!paused_, write_waiting_});
+    step(ClockTick{!core_.paused() && !throttled_, write_waiting_});
     update_status();
   }
 
@@ -357,7 +322,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   void begin_proof(const std::function<void(bool)>& answer) {
     if (closed_ || lingering_ || !tls_ || !is_established()) return answer(false);
     const std::uint64_t received = tls_->bytes_received();
-    append_frame(Ping{0}, control_);
+    core_.say(Ping{0});
     pump();
     proof_timer_.expires_after(kProofDelay);
     proof_timer_.async_wait(
@@ -387,7 +352,6 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     report_end(error, refused);
     lingering_ = true;
     linger_until_ns_ = now_ns() + kLingerNsMax;
-    batch_ = Buffer();
     pump();
   }
 
@@ -420,7 +384,7 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   }
 
   void report_end(const Error& error, bool refused) {
-    const std::string who = greeted_ ? "agent of server '" + session_.peer().identity.name + "' at " + address_
+    const std::string who = greeted_ ? "agent of server '" + core_.peer().identity.name + "' at " + address_
                                      : "connection from " + address_;
     if (refused) {
       log_message(LogLevel::kWarning, kMessageSessionRefused, who + " refused: " + error.message());
@@ -433,12 +397,11 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
     if (closed_) return;
     closed_ = true;
     timer_.cancel();
+    limit_timer_.cancel();
     tls_.reset();
     error_code ignored;
     socket_.close(ignored);
-    batch_ = Buffer();
-    control_ = {};
-    payload_ = {};
+    core_.drop_buffers();
     update_status();
     if (worker_) worker_->detach(this);
     worker_.reset();
@@ -448,13 +411,15 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   void update_status() {
     std::lock_guard lock(mutex_);
     if (tls_) status_.wire_bytes_in = tls_->bytes_received();
-    status_.queued_bytes = queued_bytes_;
-    status_.streaming = !closed_ && session_.state() == ServerSession::State::kStreaming;
-    status_.paused = paused_;
+    status_.queued_bytes = core_.queued_bytes();
+    status_.streaming = !closed_ && core_.state() == ServerSession::State::kStreaming;
+    status_.paused = core_.paused();
+    status_.delta_cache_bytes = core_.delta_cache().bytes_used();
+    status_.delta_cache_bytes_max = core_.delta_cache().bytes_max();
+    status_.delta_batches = core_.delta_batches();
   }
 
   SessionHost& host_;
-  BufferPool& pool_;
   const SessionOptions options_;
   const std::shared_ptr<const TlsContext> context_;
   const std::string address_;
@@ -466,21 +431,15 @@ class Session final : public ReceiverSession, public std::enable_shared_from_thi
   asio::posix::stream_descriptor socket_;
   asio::steady_timer timer_;
   asio::steady_timer proof_timer_;
+  asio::steady_timer limit_timer_;
+  ReadLimit limit_;
+  bool throttled_ = false;  // limit_timer_ goes on reading
   std::unique_ptr<TlsStream> tls_;  // borrows socket_
-  ServerSession session_;
-  std::vector<SessionAction> actions_;
-  FrameReader reader_;
-  std::vector<std::byte> payload_;
-  Buffer batch_;  // being received
+  SessionCore core_;
+  std::uint64_t delta_cache_bytes_max_ = 0;
   std::shared_ptr<StoreWorker> worker_;
-  std::size_t queued_bytes_ = 0;  // given to the store and not taken yet
-  std::size_t questions_ = 0;     // about digests, that wait for an answer
-  std::vector<std::byte> control_;
-  std::size_t control_done_ = 0;
-  Seq pending_ack_ = 0;
   std::uint64_t linger_until_ns_ = 0;
   bool greeted_ = false;
-  bool paused_ = false;
   bool write_waiting_ = false;
   bool write_failed_ = false;
   bool sent_since_tick_ = false;

@@ -49,13 +49,23 @@ struct SessionStatus {
   std::uint64_t queued_bytes = 0;
   bool streaming = false;
   bool paused = false;  // not read, because the store is behind
+  std::uint64_t delta_cache_bytes = 0;      // memory of the cache for deltas
+  std::uint64_t delta_cache_bytes_max = 0;  // as the agent asked for, at most what the store's configuration allows
+  std::uint64_t delta_batches = 0;          // that were rebuilt
 };
 
 struct SessionOptions {
   std::string receiver_name;
   std::string software;
   Uuid boot_id;                     // of this machine
-  std::size_t queue_bytes_max = 0;  // kSessionQueueBytesMax; smaller in tests
+  std::size_t queue_bytes_max = 0;  // until attach() says it
+};
+
+// What one server's session may take from the others.
+struct SessionLimits {
+  std::size_t queue_bytes_max = 0;
+  std::uint64_t bytes_per_second = 0;       // 0 = no limit
+  std::uint64_t delta_cache_bytes_max = 0;  // memory the agent may make us use for deltas; 0 = no deltas
 };
 
 class ReceiverSession : public StoreClient {
@@ -67,7 +77,8 @@ class ReceiverSession : public StoreClient {
 
   virtual void start() = 0;
   // Answers to session_hello().
-  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello) = 0;
+  virtual void attach(std::shared_ptr<StoreWorker> worker, const Hello& hello, const SessionLimits& limits) = 0;
+  virtual void set_limits(const SessionLimits& limits) = 0;
   virtual void refuse(RefuseCode code, std::string text) = 0;
   // Says goodbye and closes. What was received is still given to the store.
   virtual void stop(ByeCode code, std::string text) = 0;

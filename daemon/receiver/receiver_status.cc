@@ -58,6 +58,9 @@ Json store_json(const StoreReport& report) {
   peer["paused"] = report.session.paused;
   peer["wire_bytes_in"] = report.session.wire_bytes_in;
   peer["queued_bytes"] = report.session.queued_bytes;
+  peer["delta_cache_bytes"] = report.session.delta_cache_bytes;
+  peer["delta_cache_bytes_max"] = report.session.delta_cache_bytes_max;
+  peer["delta_batches"] = report.session.delta_batches;
   json["peer"] = std::move(peer);
   return json;
 }

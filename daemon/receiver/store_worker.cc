@@ -2,24 +2,22 @@
 #include "daemon/receiver/store_worker.h"
 
 #include <algorithm>
-#include <chrono>
-#include <filesystem>
 #include <utility>
 
 #include "daemon/base/atomic_file.h"
 #include "daemon/base/checksum.h"
-#include "daemon/base/clock.h"
 #include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
 #include "daemon/receiver/whole_disks.h"
+#include "daemon/store/file_system.h"
 
 namespace understudy {
 
 namespace {
 
-constexpr auto kRoomRetryInterval = std::chrono::seconds(1);
+constexpr std::uint64_t kRoomRetryNs = 1'000'000'000;
 // While more keeps coming, an append waits no longer than this for its commit.
 constexpr std::uint64_t kCommitDelayNsMax = 20'000'000;
 constexpr const char* kNoticeStoreFull = "store-full";
@@ -31,14 +29,22 @@ std::string describe(const Damage& damage) {
   return text;
 }
 
+// `path` and its parents.
+Status make_directories(FileSystem& file_system, const std::string& path) {
+  if (file_system.make_directory(path).ok()) return ok_status();
+  const std::string parent = parent_directory(path);
+  if (parent != path) RETURN_IF_ERROR(make_directories(file_system, parent));
+  return file_system.make_directory(path);
+}
+
 }  // namespace
 
-StoreWorker::StoreWorker(std::string server_name, StoreOptions options)
-    : server_name_(std::move(server_name)), options_(std::move(options)) {
+StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, const Clock& clock)
+    : server_name_(std::move(server_name)), options_(std::move(options)), executor_(executor), clock_(clock) {
   status_.server_name = server_name_;
   status_.directory = options_.directory;
   status_.state = "empty";
-  thread_ = std::thread([this] { run(); });
+  executor_.wake(*this);
 }
 
 StoreWorker::~StoreWorker() { stop(); }
@@ -59,7 +65,7 @@ void StoreWorker::attach(std::shared_ptr<StoreClient> client, const Hello& hello
     }
     queue_.push_back(Item{std::move(client), hello, {}, {}});
   }
-  wake_.notify_all();
+  executor_.wake(*this);
 }
 
 void StoreWorker::submit(std::shared_ptr<StoreClient> client, Buffer batch) {
@@ -69,7 +75,7 @@ void StoreWorker::submit(std::shared_ptr<StoreClient> client, Buffer batch) {
     queued_bytes_ += batch.size();
     queue_.push_back(Item{std::move(client), std::nullopt, std::move(batch), {}});
   }
-  wake_.notify_all();
+  executor_.wake(*this);
 }
 
 void StoreWorker::ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question) {
@@ -78,7 +84,7 @@ void StoreWorker::ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion
     if (stop_) return;
     queue_.push_back(Item{std::move(client), std::nullopt, {}, std::move(question)});
   }
-  wake_.notify_all();
+  executor_.wake(*this);
 }
 
 void StoreWorker::detach(const StoreClient* client) {
@@ -97,43 +103,99 @@ StoreStatus StoreWorker::status() const {
 void StoreWorker::request_stop() {
   {
     std::lock_guard lock(mutex_);
+    if (stop_) return;
     stop_ = true;
   }
-  wake_.notify_all();
+  executor_.wake(*this);
 }
 
 void StoreWorker::stop() {
   request_stop();
-  if (thread_.joinable()) thread_.join();
+  {
+    std::unique_lock lock(mutex_);
+    ended_changed_.wait(lock, [this] { return ended_; });
+  }
+  digests_.reset();
+  executor_.forget(*this);
 }
 
-void StoreWorker::run() {
-  open_store();
-  while (true) {
-    Item item;
-    {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) break;
-      item = std::move(queue_.front());
-      queue_.pop_front();
-      queued_bytes_ -= item.batch.size();
-    }
-    process(std::move(item));
-    if (must_commit()) commit(true);
-  }
-  if (uncommitted_bytes_ > 0) commit(false);
+bool StoreWorker::ended() const {
+  std::lock_guard lock(mutex_);
+  return ended_;
+}
+
+void StoreWorker::abandon() {
+  executor_.forget(*this);
   digests_.reset();
   store_.reset();
+  client_.reset();
+  item_.reset();
+  std::lock_guard lock(mutex_);
+  queue_.clear();
+  stop_ = ended_ = true;
+}
+
+std::optional<std::uint64_t> StoreWorker::turn() {
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_) return std::nullopt;
+  }
+  if (!opened_) {
+    opened_ = true;
+    open_store();
+  }
+  while (next_item()) {
+    if (process(*item_) == Progress::kNoRoom && !give_up(*item_)) return kRoomRetryNs;
+    item_.reset();
+    if (must_commit()) break;
+  }
+  if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom && !is_stopping()) return kRoomRetryNs;
+  std::lock_guard lock(mutex_);
+  if (!queue_.empty()) return 0;
+  if (stop_) end();
+  return std::nullopt;
+}
+
+// Makes item_ the next one to be processed; false = there is none.
+bool StoreWorker::next_item() {
+  if (item_) return true;
+  std::lock_guard lock(mutex_);
+  if (queue_.empty()) return false;
+  item_ = std::move(queue_.front());
+  queue_.pop_front();
+  queued_bytes_ -= item_->batch.size();
+  return true;
+}
+
+bool StoreWorker::is_stopping() const {
+  std::lock_guard lock(mutex_);
+  return stop_;
+}
+
+// While stopping, what found no room is left to the agent, which keeps everything that was not acknowledged.
+bool StoreWorker::give_up(Item& item) {
+  if (!is_stopping()) return false;
+  if (item.hello) {
+    item.client->store_refused(RefuseCode::kShuttingDown, "the receiver is stopping");
+  } else {
+    item.client->store_took(item.batch.size());
+  }
+  return true;
+}
+
+// Under mutex_, at the end of the last turn, which does not wait for what is being compared; stop() does.
+void StoreWorker::end() {
+  if (digests_ != nullptr) digests_->request_stop();
+  store_.reset();
+  ended_ = true;
+  ended_changed_.notify_all();
 }
 
 // Group commit: for everything that is waiting, but neither too much nor too late.
 bool StoreWorker::must_commit() {
   if (uncommitted_bytes_ == 0) return false;
   if (uncommitted_bytes_ >= kStoreCommitBytesMax) return true;
-  if (system_clock().boot_ns() - uncommitted_since_ns_ >= kCommitDelayNsMax) return true;
-  std::lock_guard lock(mutex_);
-  return queue_.empty();
+  return clock_.boot_ns() - uncommitted_since_ns_ >= kCommitDelayNsMax;
 }
 
 void StoreWorker::open_store() {
@@ -185,28 +247,23 @@ void StoreWorker::report_damage(const Damage& damage) {
   if (status_.damages.size() < kStoreDamagesMax) status_.damages.push_back(text);
 }
 
-void StoreWorker::process(Item item) {
-  if (item.hello) {
-    attach_now(item.client, *item.hello);
-    return;
+StoreWorker::Progress StoreWorker::process(Item& item) {
+  if (item.hello) return attach_now(item.client, *item.hello);
+  if (item.question) return compare(item);
+  if (item.client == client_ && item.client.get() != rejected_ && store_ != nullptr &&
+      append(item.client, item.batch) == Progress::kNoRoom) {
+    return Progress::kNoRoom;
   }
-  if (item.question) {
-    if (item.client == client_ && store_ != nullptr) compare(item.client, std::move(*item.question));
-    return;
-  }
-  if (item.client == client_ && item.client.get() != rejected_ && store_ != nullptr) append(item.client, item.batch);
   const std::size_t bytes = item.batch.size();
   item.batch = Buffer();
   item.client->store_took(bytes);
+  return Progress::kDone;
 }
 
-void StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello) {
+StoreWorker::Progress StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello) {
   if (digests_ != nullptr) digests_->forget();
   // The position to go on from is that of durable records.
-  if (uncommitted_bytes_ > 0 && !commit(true)) {
-    client->store_refused(RefuseCode::kShuttingDown, "the receiver is stopping");
-    return;
-  }
+  if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom) return Progress::kNoRoom;
   client_.reset();
   rejected_ = nullptr;
   if (store_ == nullptr) {
@@ -221,7 +278,7 @@ void StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const H
   }
   if (const auto reason = reason_to_refuse(hello)) {
     client->store_refused(reason->first, reason->second);
-    return;
+    return Progress::kDone;
   }
   client_ = client;
   StreamPosition position = store_->position();
@@ -235,12 +292,12 @@ void StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const H
   }
   refresh_status();
   client->store_attached(position, devices_);
+  return Progress::kDone;
 }
 
 Status StoreWorker::create_store(const Hello& hello) {
-  std::error_code made;
-  std::filesystem::create_directories(parent_directory(options_.directory), made);
-  if (made) return Error::from_errno(made.value(), "make directory '" + parent_directory(options_.directory) + "'");
+  FileSystem& file_system = options_.file_system != nullptr ? *options_.file_system : posix_file_system();
+  RETURN_IF_ERROR(make_directories(file_system, parent_directory(options_.directory)));
   auto created = Store::create(options_, StoreIdentity{hello.server, server_name_, hello.epoch});
   if (!created.ok()) return std::move(created).error().with_context("create store '" + options_.directory + "'");
   store_ = std::move(created).value();
@@ -280,67 +337,64 @@ std::optional<std::pair<RefuseCode, std::string>> StoreWorker::reason_to_refuse(
 }
 
 // What is asked about must be durable, so that a snapshot has it; a group commit is due anyway when nothing else waits.
-void StoreWorker::compare(const std::shared_ptr<StoreClient>& client, DigestQuestion question) {
-  if (uncommitted_bytes_ > 0 && !commit(true)) return;
-  if (client != client_ || store_ == nullptr) return;  // the commit failed
+StoreWorker::Progress StoreWorker::compare(Item& item) {
+  if (item.client != client_ || store_ == nullptr) return Progress::kDone;
+  if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom) return Progress::kNoRoom;
+  if (item.client != client_ || store_ == nullptr) return Progress::kDone;  // the commit failed
   if (digests_ == nullptr) digests_ = std::make_unique<DigestWorker>(server_name_);
-  digests_->ask(std::move(question), store_->snapshot(),
-                [client](const DigestAnswer& answer) { client->store_digest_answer(answer); });
+  digests_->ask(std::move(*item.question), store_->snapshot(),
+                [client = item.client](const DigestAnswer& answer) { client->store_digest_answer(answer); });
+  return Progress::kDone;
 }
 
-void StoreWorker::append(const std::shared_ptr<StoreClient>& client, const Buffer& batch) {
-  while (true) {
-    Status status = store_->append(batch.bytes());
-    if (status.ok()) break;
+StoreWorker::Progress StoreWorker::append(const std::shared_ptr<StoreClient>& client, const Buffer& batch) {
+  const Status status = store_->append(batch.bytes());
+  if (!status.ok()) {
     const Error& error = status.error();
     if (error.kind() == ErrorKind::kNoSpace && !store_->read_only()) {
-      if (uncommitted_bytes_ > 0) commit(false);  // what found room before need not wait
-      if (wait_for_room(error)) continue;
-      return;  // not acknowledged: the agent still has it
+      if (uncommitted_bytes_ > 0) (void)commit();  // what found room before need not wait
+      set_full(error);
+      return Progress::kNoRoom;
     }
-    if (store_->read_only()) return store_broke(error);
+    if (store_->read_only()) {
+      store_broke(error);
+      return Progress::kDone;
+    }
     rejected_ = client.get();
     client->store_failed(ByeCode::kBadData, "batch not accepted: " + error.message());
-    return;
+    return Progress::kDone;
   }
-  if (uncommitted_bytes_ == 0) uncommitted_since_ns_ = system_clock().boot_ns();
+  if (uncommitted_bytes_ == 0) uncommitted_since_ns_ = clock_.boot_ns();
   uncommitted_bytes_ += batch.size();
   std::lock_guard lock(mutex_);
   ++status_.batches_in;
   status_.bytes_in += batch.size();
+  return Progress::kDone;
 }
 
-bool StoreWorker::commit(bool wait) {
-  while (true) {
-    const std::uint64_t begin_ns = system_clock().boot_ns();
-    Result<Seq> durable = store_->commit();
-    if (durable.ok()) {
-      uncommitted_bytes_ = 0;
-      if (full_) set_room();
-      {
-        std::lock_guard lock(mutex_);
-        ++status_.commits;
-        status_.commit_ns_total += system_clock().boot_ns() - begin_ns;
-        status_.last_commit_wall_ns = system_clock().wall_ns();
-      }
-      refresh_status();
-      if (client_) client_->store_committed(*durable);
-      return true;
-    }
+StoreWorker::Progress StoreWorker::commit() {
+  const std::uint64_t begin_ns = clock_.boot_ns();
+  Result<Seq> durable = store_->commit();
+  if (!durable.ok()) {
     const Error& error = durable.error();
-    if (error.kind() != ErrorKind::kNoSpace || store_->read_only()) {
-      store_broke(error);
-      return true;
+    if (error.kind() == ErrorKind::kNoSpace && !store_->read_only()) {
+      set_full(error);
+      return Progress::kNoRoom;
     }
-    if (!wait || !wait_for_room(error)) return false;
+    store_broke(error);
+    return Progress::kDone;
   }
-}
-
-bool StoreWorker::wait_for_room(const Error& error) {
-  set_full(error);
-  std::unique_lock lock(mutex_);
-  // While stopping, what found no room is left to the agent, which keeps everything that was not acknowledged.
-  return !wake_.wait_for(lock, kRoomRetryInterval, [this] { return stop_; });
+  uncommitted_bytes_ = 0;
+  if (full_) set_room();
+  {
+    std::lock_guard lock(mutex_);
+    ++status_.commits;
+    status_.commit_ns_total += clock_.boot_ns() - begin_ns;
+    status_.last_commit_wall_ns = clock_.wall_ns();
+  }
+  refresh_status();
+  if (client_) client_->store_committed(*durable);
+  return Progress::kDone;
 }
 
 void StoreWorker::set_full(const Error& error) {

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one thread that writes one store: takes received batches in order, appends as many as are waiting, commits once
+// The one task that writes one store: takes received batches in order, appends as many as are waiting, commits once
 // for all of them, and only then has them acknowledged (I5).
 //
-//   receive (network threads) -> queue -> append, append, ... -> commit -> ack
+//   receive (network threads) -> queue -> [turn: append, append, ... -> commit -> ack]
+//
+// It has no thread and no clock of its own: turns are run by a StoreExecutor, so the simulator runs this very code. A
+// turn ends with its commit; what has come meanwhile waits until other stores had theirs.
 //
 // A store without room stops acknowledging, says so, and tries again every second: nothing is lost, the agent keeps
 // what was not acknowledged. A store that failed refuses everybody, with the reason, until the receiver is started
 // again.
 //
-// Threads: all functions may be called from any thread and do not wait for the disk, except stop().
+// Threads: all functions may be called from any thread and do not wait for the disk, except stop(). Clients are called
+// from turns.
 #pragma once
 
 #include <condition_variable>
@@ -18,17 +22,18 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "daemon/base/clock.h"
 #include "daemon/receiver/buffer_pool.h"
 #include "daemon/receiver/digest_worker.h"
+#include "daemon/receiver/store_executor.h"
 #include "daemon/store/store.h"
 #include "daemon/wire/frame_codec.h"
 
 namespace understudy {
 
-// A session as its store sees it. Called on the store's thread; must return at once.
+// A session as its store sees it. Called from the store's turns; must return at once.
 class StoreClient {
  public:
   virtual ~StoreClient() = default;
@@ -66,11 +71,13 @@ struct StoreStatus {
   std::string last_error;
 };
 
-class StoreWorker {
+class StoreWorker final : public StoreTask {
  public:
-  // Starts the thread, which opens the store if there is one.
-  StoreWorker(std::string server_name, StoreOptions options);
-  ~StoreWorker();
+  // Asks for its first turn, which opens the store if there is one. Executor and clock must outlive it.
+  StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
+              const Clock& clock = system_clock());
+  // stop().
+  ~StoreWorker() override;
   StoreWorker(const StoreWorker&) = delete;
   StoreWorker& operator=(const StoreWorker&) = delete;
 
@@ -89,11 +96,21 @@ class StoreWorker {
 
   StoreStatus status() const;
 
-  // Takes what is queued, commits, ends the thread; a store without room is given up on after one more try.
+  // Takes what is queued, commits, closes the store; a store without room is given up on after one more try.
   void request_stop();
+  // The same, and waits for it.
   void stop();
+  // A requested stop is over.
+  bool ended() const;
+  // Drops everything as it is, without a word to the store's files: for a simulated death of the process. Not from a
+  // turn.
+  void abandon();
+
+  std::optional<std::uint64_t> turn() override;
 
  private:
+  // Of one item, or of a commit.
+  enum class Progress : std::uint8_t { kDone, kNoRoom };
   struct Item {
     std::shared_ptr<StoreClient> client;
     std::optional<Hello> hello;  // attach; else a batch
@@ -101,20 +118,20 @@ class StoreWorker {
     std::optional<DigestQuestion> question;  // instead of a batch
   };
 
-  void run();
+  bool next_item();
+  bool give_up(Item& item);
+  bool is_stopping() const;
+  void end();
   void open_store();
-  void process(Item item);
-  void attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello);
+  Progress process(Item& item);
+  Progress attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello);
   Status create_store(const Hello& hello);
   // Why `hello` may not have the store.
   std::optional<std::pair<RefuseCode, std::string>> reason_to_refuse(const Hello& hello) const;
-  void compare(const std::shared_ptr<StoreClient>& client, DigestQuestion question);
-  void append(const std::shared_ptr<StoreClient>& client, const Buffer& batch);
+  Progress compare(Item& item);
+  Progress append(const std::shared_ptr<StoreClient>& client, const Buffer& batch);
   bool must_commit();
-  // False = there is no room for it, and either it was not to be waited for or the worker stops.
-  bool commit(bool wait);
-  // Waits a second for room; false = give up.
-  bool wait_for_room(const Error& error);
+  Progress commit();
   void set_full(const Error& error);
   void set_room();
   void store_broke(const Error& error);
@@ -123,15 +140,20 @@ class StoreWorker {
 
   const std::string server_name_;
   const StoreOptions options_;
+  StoreExecutor& executor_;
+  const Clock& clock_;
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable ended_changed_;
   std::deque<Item> queue_;
   std::uint64_t queued_bytes_ = 0;
   bool stop_ = false;
+  bool ended_ = false;
   StoreStatus status_;
 
-  // Of the thread only.
+  // Of turns only.
+  bool opened_ = false;
+  std::optional<Item> item_;               // under way; waits here while there is no room for it
   std::unique_ptr<Store> store_;
   std::optional<Error> open_error_;
   std::shared_ptr<StoreClient> client_;    // attached; null = nobody
@@ -142,8 +164,6 @@ class StoreWorker {
   std::uint64_t uncommitted_since_ns_ = 0;
 
   std::unique_ptr<DigestWorker> digests_;  // with the first question
-
-  std::thread thread_;
 };
 
 }  // namespace understudy

@@ -59,9 +59,12 @@ class BatchWriter {
   std::uint32_t record_count() const;
   std::uint32_t raw_payload_bytes() const;
   bool empty() const { return record_count() == 0; }
+  const std::vector<Record>& records() const { return records_; }
 
   // Appends the encoded batch to `out`. Falls back to no compression where it does not pay.
   BatchInfo encode(const Compression& compression, std::vector<std::byte>& out) const;
+  // The same with the sections compressed differently.
+  BatchInfo encode(const Compression& table, const Compression& payload, std::vector<std::byte>& out) const;
 
  private:
   std::vector<Record> records_;

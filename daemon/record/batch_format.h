@@ -90,11 +90,12 @@ struct GapPayload {
 };
 static_assert(sizeof(GapPayload) == 8);
 
-// Payload of MARK: this, then name_bytes of UTF-8.
+// Payload of MARK: this, then name_bytes of UTF-8, then reason_bytes of UTF-8.
 struct MarkPayload {
   std::uint8_t consistency;     // Consistency
   std::uint8_t name_bytes;      // 1 to 255
-  std::uint8_t reserved[6];     // zero
+  le16 reason_bytes;            // 0 to kMarkReasonBytesMax; only with Consistency::kCrash
+  std::uint8_t reserved[4];     // zero
 };
 static_assert(sizeof(MarkPayload) == 8);
 

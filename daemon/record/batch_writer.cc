@@ -79,15 +79,20 @@ std::uint32_t BatchWriter::record_count() const { return static_cast<std::uint32
 std::uint32_t BatchWriter::raw_payload_bytes() const { return raw_payload_bytes_; }
 
 BatchInfo BatchWriter::encode(const Compression& compression, std::vector<std::byte>& out) const {
+  return encode(compression, compression, out);
+}
+
+BatchInfo BatchWriter::encode(const Compression& table_compression, const Compression& payload_compression,
+                              std::vector<std::byte>& out) const {
   CHECK(!records_.empty());
   const std::size_t start = out.size();
   const std::span<const std::byte> table = build_table(records_);
   const std::size_t room = start + kBatchHeaderBytes + table.size() + raw_payload_bytes_ + kBatchAlignBytes;
   if (room > out.capacity()) out.reserve(std::max(room, 2 * out.capacity()));
   out.resize(start + kBatchHeaderBytes);
-  const Codec table_codec = append_compressed(table, compression, out);
+  const Codec table_codec = append_compressed(table, table_compression, out);
   const std::size_t table_end = out.size();
-  const Codec payload_codec = append_payload_section(records_, raw_payload_bytes_, compression, out);
+  const Codec payload_codec = append_payload_section(records_, raw_payload_bytes_, payload_compression, out);
   const std::size_t payload_end = out.size();
   while ((out.size() - start) % kBatchAlignBytes != 0) out.push_back(std::byte{0});
 

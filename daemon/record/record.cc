@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/record/record.h"
 
+#include <algorithm>
 #include <bit>
 #include <bitset>
 #include <cstring>
 #include <optional>
 
 #include "daemon/base/check.h"
+#include "daemon/base/text.h"
 #include "daemon/record/batch_format.h"
 
 namespace understudy {
@@ -60,6 +62,17 @@ std::size_t utf8_sequence_bytes(std::string_view text) {
   return length;
 }
 
+// UTF-8 without control characters.
+bool is_clean_text(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_bytes(text);
+    const auto lead = static_cast<unsigned char>(text[0]);
+    if (length == 0 || lead < 0x20 || lead == 0x7f) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 template <std::size_t N>
 bool is_zero(const std::uint8_t (&bytes)[N]) {
   for (std::uint8_t b : bytes)
@@ -70,14 +83,17 @@ bool is_zero(const std::uint8_t (&bytes)[N]) {
 }  // namespace
 
 bool is_valid_name(std::string_view text) {
-  if (text.empty() || text.size() > kNameBytesMax) return false;
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence_bytes(text);
-    const auto lead = static_cast<unsigned char>(text[0]);
-    if (length == 0 || lead < 0x20 || lead == 0x7f) return false;
-    text.remove_prefix(length);
-  }
-  return true;
+  return !text.empty() && text.size() <= kNameBytesMax && is_clean_text(text);
+}
+
+std::string mark_reason(std::string_view text) {
+  std::string line(text);
+  std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
+  std::string reason = printable(line);
+  if (reason.size() <= kMarkReasonBytesMax) return reason;
+  std::size_t end = kMarkReasonBytesMax - 4;
+  while (end > 0 && (static_cast<unsigned char>(reason[end]) & 0xc0) == 0x80) --end;  // not inside a character
+  return reason.substr(0, end) + " ...";
 }
 
 std::string_view record_kind_name(RecordKind kind) {
@@ -115,12 +131,16 @@ std::vector<std::byte> encode_gap(const GapInfo& info) {
 
 std::vector<std::byte> encode_mark(const MarkInfo& info) {
   CHECK(is_valid_name(info.name));
+  CHECK(is_clean_text(info.reason) && info.reason.size() <= kMarkReasonBytesMax);
+  CHECK(info.reason.empty() || info.consistency == Consistency::kCrash);
   MarkPayload payload{};
   payload.consistency = static_cast<std::uint8_t>(info.consistency);
   payload.name_bytes = static_cast<std::uint8_t>(info.name.size());
   std::vector<std::byte> out;
+  payload.reason_bytes = static_cast<std::uint16_t>(info.reason.size());
   append_struct(out, payload);
   append_text(out, info.name);
+  append_text(out, info.reason);
   return out;
 }
 
@@ -161,11 +181,18 @@ Result<MarkInfo> decode_mark(std::span<const std::byte> payload) {
   if (header->consistency < 1 || header->consistency > static_cast<std::uint8_t>(Consistency::kApplication))
     return corrupt("decode mark: unknown consistency " + std::to_string(header->consistency));
   if (!is_zero(header->reserved)) return corrupt("decode mark: reserved bytes are not zero");
+  const auto consistency = static_cast<Consistency>(header->consistency);
   auto name = take_text(payload, header->name_bytes);
-  if (!name || !payload.empty()) return corrupt("decode mark: payload does not end with the name");
+  auto reason = name ? take_text(payload, header->reason_bytes) : std::nullopt;
+  if (!reason || !payload.empty()) return corrupt("decode mark: payload does not end with the name and the reason");
   if (!is_valid_name(*name))
     return corrupt("decode mark: the name is not 1 to 255 bytes of UTF-8 without control characters");
-  return MarkInfo{std::move(*name), static_cast<Consistency>(header->consistency)};
+  if (reason->size() > kMarkReasonBytesMax || !is_clean_text(*reason))
+    return corrupt("decode mark: the reason is not at most " + std::to_string(kMarkReasonBytesMax) +
+                   " bytes of UTF-8 without control characters");
+  if (!reason->empty() && consistency != Consistency::kCrash)
+    return corrupt("decode mark: an application-consistent point with a reason why it is none");
+  return MarkInfo{std::move(*name), consistency, std::move(*reason)};
 }
 
 Result<std::vector<DiskGeometry>> decode_geometry(std::span<const std::byte> payload) {

@@ -69,6 +69,9 @@ enum class Consistency : std::uint8_t { kCrash = 1, kApplication = 2 };
 struct MarkInfo {
   std::string name;                // 1 to 255 bytes of UTF-8
   Consistency consistency = Consistency::kCrash;
+  // Why a point that was to be application-consistent is only crash-consistent; empty otherwise. Clean text as of
+  // is_valid_name(), but up to kMarkReasonBytesMax.
+  std::string reason = {};
 };
 
 struct DiskGeometry {
@@ -105,6 +108,8 @@ struct StreamPosition {
 // Names of servers, disks and marks: 1 to 255 bytes of UTF-8 without control characters (they are shown on terminals
 // and in JSON). Whoever takes a name from a user checks it with this; the encoders below CHECK it.
 bool is_valid_name(std::string_view text);
+// Makes a reason for MarkInfo out of any text: what a terminal cannot show is escaped, and what is too long is cut.
+std::string mark_reason(std::string_view text);
 
 // Payload encodings of the records that carry a structure. Decoding checks every length and enum value.
 std::vector<std::byte> encode_gap(const GapInfo& info);

@@ -58,6 +58,13 @@ void Copier::abort() {
   (void)tracker_.set_copy_mode(false);  // only costs the host a little when it stays on; begin() settles anew
 }
 
+void Copier::give_up() {
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.state != ChunkState::kFree && chunk.state != ChunkState::kGivenUp) give_back(chunk.range);
+  }
+  abort();
+}
+
 void Copier::start_pass() {
   pass_disk_ = 0;
   pass_granule_ = 0;
@@ -125,6 +132,7 @@ Status Copier::claim_round(std::uint64_t now_ns, const std::function<void(const 
     chunk.offset_bytes = range->first * disk.granule_bytes;
     chunk.length_bytes = std::min(range->count * disk.granule_bytes, disk.size_bytes - chunk.offset_bytes);
     chunk.head_before = head_before;
+    chunk.claim = ++claims_;
     chunk.captured.clear();
     chunk.attempts = 0;
     chunk.retry_at_ns = 0;
@@ -285,17 +293,25 @@ void Copier::read_failed(Chunk& chunk, int error_number, std::uint64_t now_ns) {
 }
 
 std::optional<CopyChunk> Copier::take_ready(std::uint64_t stream_position) {
+  const auto index = oldest_ready(stream_position);
+  if (!index) return std::nullopt;
+  Chunk& chunk = chunks_[*index];
+  CopyChunk out;
+  out.range = chunk.range;
+  out.read_ns = chunk.read_ns;
+  make_fragments(chunk, *index, out);
+  chunk.state = ChunkState::kFree;
+  return out;
+}
+
+std::optional<std::uint32_t> Copier::oldest_ready(std::uint64_t stream_position) const {
+  std::optional<std::uint32_t> oldest;
   for (std::uint32_t i = 0; i < chunks_.size(); ++i) {
-    Chunk& chunk = chunks_[i];
+    const Chunk& chunk = chunks_[i];
     if (chunk.state != ChunkState::kRead || chunk.head_after > stream_position) continue;
-    CopyChunk out;
-    out.range = chunk.range;
-    out.read_ns = chunk.read_ns;
-    make_fragments(chunk, i, out);
-    chunk.state = ChunkState::kFree;
-    return out;
+    if (!oldest || chunk.claim < chunks_[*oldest].claim) oldest = i;
   }
-  return std::nullopt;
+  return oldest;
 }
 
 void Copier::make_fragments(const Chunk& chunk, std::uint32_t index, CopyChunk& out) {

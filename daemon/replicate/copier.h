@@ -77,6 +77,8 @@ class Copier {
   void begin();
   // The stream is gone or starts anew: chunks are given up (the caller unclaims or marks), copy mode goes off.
   void abort();
+  // The same, but what was not handed out yet becomes dirty again by itself; what was handed out stays claimed.
+  void give_up();
   bool active() const { return state_ != State::kIdle; }
   // Copy mode is on and settled since begin().
   bool settled() const { return state_ == State::kCopying; }
@@ -88,8 +90,10 @@ class Copier {
   // good. An error is one of the tracker: copy mode or in-flight writes cannot be had; called again it tries again.
   Status work(std::uint64_t now_ns, bool may_claim, const std::function<void(const GranuleRange&)>& on_claim);
 
-  // The next chunk that is read and whose events are in the stream up to `stream_position` (ring position).
+  // The chunk claimed first among those that are read and whose events are in the stream up to `stream_position` (ring
+  // position): the oldest, so that none waits for ever.
   std::optional<CopyChunk> take_ready(std::uint64_t stream_position);
+  bool has_ready(std::uint64_t stream_position) const { return oldest_ready(stream_position).has_value(); }
 
   // True when nothing is under way and the last pass found nothing: time for verify_clean().
   bool pass_found_nothing() const;
@@ -116,6 +120,7 @@ class Copier {
     std::uint64_t head_before = 0;
     std::uint64_t head_after = 0;
     std::uint64_t read_ns = 0;
+    std::uint64_t claim = 0;  // counts claims
     IntervalSet captured;
     std::uint32_t attempts = 0;
     std::uint64_t retry_at_ns = 0;
@@ -139,6 +144,7 @@ class Copier {
   void respect_in_flight(Chunk& chunk, const std::vector<InFlightWrite>& writes);
   void give_back(const GranuleRange& range);
   void make_fragments(const Chunk& chunk, std::uint32_t index, CopyChunk& out);
+  std::optional<std::uint32_t> oldest_ready(std::uint64_t stream_position) const;
   bool buffer_free(std::uint32_t index) const;
   DiskState& disk_state(std::uint16_t slot);
 
@@ -150,6 +156,7 @@ class Copier {
   std::vector<DiskState> disks_;
   std::vector<Chunk> chunks_;        // one per buffer of the reader
   std::vector<std::uint32_t> claimed_now_;
+  std::uint64_t claims_ = 0;
   // Set while a batch somewhere still points into the buffer; shared with the keepalives, which end on any thread.
   std::shared_ptr<std::vector<std::atomic<bool>>> leased_;
 

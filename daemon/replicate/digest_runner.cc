@@ -68,6 +68,15 @@ void DigestRunner::abort() {
   mode_ = Mode::kIdle;
 }
 
+void DigestRunner::give_up() {
+  if (mode_ == Mode::kClearing) {
+    for (const auto& active : active_) {
+      for (const GranuleRange& claim : active->claims) tracker_.dirty().unclaim(claim);
+    }
+  }
+  abort();
+}
+
 // What a scrub had under way is read again later: it goes back to the first region that is not finished.
 void DigestRunner::drop_regions() {
   for (BufferUse& buffer : buffers_) {
@@ -105,13 +114,14 @@ void DigestRunner::note_event(const CaptureEvent& event) {
 
 Status DigestRunner::work(const Situation& situation, const std::function<void(const GranuleRange&)>& on_claim) {
   now_ns_ = situation.now_ns;
+  may_claim_ = situation.may_claim;
   if (reader_ == nullptr) return ok_status();
   reap();
   if (!possible_) return ok_status();
   const bool may_scrub = situation.whole && options_.scrub_enabled;
   if (mode_ == Mode::kScrub && !may_scrub) {
-    // In a gap, what is under way might be explained by a loss, and the Copier has a copy mode of its own.
-    if (!situation.whole) copy_mode_ = false;
+    // What is under way might be explained by a loss; the Copier, if it runs, has a copy mode of its own.
+    if (situation.copier_active) copy_mode_ = false;
     abort();
   }
   if (mode_ == Mode::kIdle && may_scrub) begin_scrub();

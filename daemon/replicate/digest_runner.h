@@ -14,6 +14,10 @@
 //             more after a pause, with copy mode on and no write in flight over it, and only then reported: no known
 //             loss explains it.
 //
+// What a full copy left out (left_out.h) was never made equal. The scrub looks at it, too, but a leaf (64 KiB) with any of
+// it may differ, without end, until it is proved equal once: DigestProofs keeps which. So a flipped block in such a leaf
+// is not noticed; nobody could say what belongs there.
+//
 // Reads go through a DiskReader of its own with buffers of at least kDigestChunkBytes.
 //
 // Threads: one. Owned by the Replicator.
@@ -54,6 +58,7 @@ struct DigestProgress {
   std::uint64_t done_bytes = 0;       // of total: compared, or left out because nothing was to be compared
   std::uint64_t equal_bytes = 0;
   std::uint64_t different_bytes = 0;  // in leaves that differ
+  std::uint64_t left_out_bytes = 0;   // in leaves that differ and may: free space that a full copy left out
   std::uint64_t undecided_bytes = 0;  // written, lost or unreadable meanwhile
   std::uint64_t duration_ns = 0;      // from the first read
   bool given_up = false;              // not worthwhile: the rest was copied without comparing
@@ -65,6 +70,8 @@ struct DigestFinding {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
   std::uint64_t proved_wall_ns = 0;  // when it was proved equal last; 0 = never
+  // Never proved, and what a full copy left out is not known any more: it may be that.
+  bool may_be_left_out = false;
 };
 
 class DigestRunner {
@@ -73,6 +80,8 @@ class DigestRunner {
   struct Situation {
     std::uint64_t now_ns = 0;
     bool copies_settled = false;  // the Copier's copy mode is on and settled
+    bool copier_active = false;   // it has a copy mode of its own
+    bool may_claim = false;       // nobody else has claims that are not in the stream yet: a clearing may go on
     bool whole = false;           // no gap, and its HEAL is acknowledged: a scrub may run
   };
 
@@ -91,6 +100,10 @@ class DigestRunner {
   bool clearing() const { return mode_ == Mode::kClearing; }
   // The stream starts anew, or the session is gone: everything under way is dropped (claims are the caller's to undo).
   void abort();
+  // The same, and gives back what is claimed.
+  void give_up();
+  // Granules are claimed.
+  bool claims() const { return clearing() && !active_.empty(); }
 
   void note_event(const CaptureEvent& event);
   // Takes finished reads, starts new ones. `on_claim` as in Copier::work().
@@ -164,6 +177,8 @@ class DigestRunner {
   void finish_claims(const Active& active);
   bool granule_is_equal(const DigestRegion& region, std::uint64_t begin_bytes, std::uint64_t end_bytes) const;
   void finish_scrub(const Active& active);
+  // Those of `leaves` of a chunk that differ though they should not.
+  std::uint64_t unexplained_leaves(const DigestRegion& region, unsigned chunk) const;
   void recheck_later(const Active& active, std::uint64_t chunks);
   void update_done();
   void end_when_done();
@@ -187,6 +202,7 @@ class DigestRunner {
   std::uint64_t next_region_ns_ = 0;  // of the scrub
   std::deque<Recheck> rechecks_;
   std::optional<Place> scrub_place_;
+  bool may_claim_ = false;
   bool copy_mode_ = false;            // switched on by us, for a recheck
   std::uint64_t now_ns_ = 0;
   std::uint64_t began_ns_ = 0;        // of the first read; 0 = none yet

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which region comes next, what is asked about it, and what becomes of the answer.
 #include <algorithm>
-#include <bit>
 #include <utility>
 
 #include "daemon/base/check.h"
@@ -75,6 +74,7 @@ bool DigestRunner::open_recheck() {
 
 // Claims what is dirty in the next region that has anything dirty.
 bool DigestRunner::open_clear_region(const std::function<void(const GranuleRange&)>& on_claim) {
+  if (!may_claim_) return false;
   for (; disk_index_ < disks_.size(); ++disk_index_, offset_bytes_ = 0) {
     const TrackedDisk& disk = disks_[disk_index_];
     const std::uint64_t granule = disk.granule_bytes;
@@ -161,10 +161,18 @@ void DigestRunner::finish(std::uint64_t token) {
       proofs_.note_equal(region.disk(), region.chunk_offset_bytes(i), bytes, active->asked_wall_ns);
       progress_.equal_bytes += bytes;
     } else if ((region.different_chunks() & chunk_bit(i)) != 0) {
-      const auto leaves = static_cast<unsigned>(std::popcount(region.different_leaves(i)));
-      const std::uint64_t different = std::min(bytes, leaves * kDigestLeafBytes);
-      progress_.different_bytes += different;
-      progress_.equal_bytes += bytes - different;
+      for (unsigned leaf = 0; leaf * kDigestLeafBytes < bytes; ++leaf) {
+        const std::uint64_t offset = region.chunk_offset_bytes(i) + leaf * kDigestLeafBytes;
+        const std::uint64_t leaf_bytes = std::min(kDigestLeafBytes, bytes - leaf * kDigestLeafBytes);
+        if ((region.different_leaves(i) >> leaf & 1) == 0) {
+          proofs_.note_leaf_equal(region.disk(), offset);
+          progress_.equal_bytes += leaf_bytes;
+        } else if (proofs_.is_left_out(region.disk(), offset)) {
+          progress_.left_out_bytes += leaf_bytes;
+        } else {
+          progress_.different_bytes += leaf_bytes;
+        }
+      }
     } else if ((region.undecided_chunks() & chunk_bit(i)) != 0) {
       progress_.undecided_bytes += bytes;
     }
@@ -217,24 +225,42 @@ void DigestRunner::finish_claims(const Active& active) {
 void DigestRunner::finish_scrub(const Active& active) {
   const DigestRegion& region = active.region;
   if (!active.recheck) {
-    if (region.different_chunks() != 0) recheck_later(active, region.different_chunks());
+    std::uint64_t unexplained = 0;
+    for (unsigned i = 0; i < digest_chunk_count(region.length_bytes()); ++i) {
+      if (unexplained_leaves(region, i) != 0) unexplained |= chunk_bit(i);
+    }
+    if (unexplained != 0) recheck_later(active, unexplained);
     return;
   }
   if (region.undecided_chunks() != 0) recheck_later(active, region.undecided_chunks());
   for (unsigned i = 0; i < digest_chunk_count(region.length_bytes()); ++i) {
-    if ((region.different_chunks() & chunk_bit(i)) == 0) continue;
+    const std::uint64_t leaves = unexplained_leaves(region, i);
     for (unsigned leaf = 0; leaf < kDigestLeavesPerChunk; ++leaf) {
-      if ((region.different_leaves(i) >> leaf & 1) == 0) continue;
+      if ((leaves >> leaf & 1) == 0) continue;
       const std::uint64_t offset = region.chunk_offset_bytes(i) + leaf * kDigestLeafBytes;
       const std::uint64_t bytes = std::min(kDigestLeafBytes, region.chunk_bytes(i) - leaf * kDigestLeafBytes);
+      const std::uint64_t proved_ns = proofs_.proved_at(region.disk(), offset);
+      const bool may_be_left_out = proved_ns == 0 && !proofs_.left_out_known();
       if (!findings_.empty() && findings_.back().disk == region.disk() &&
+          findings_.back().may_be_left_out == may_be_left_out &&
           findings_.back().offset_bytes + findings_.back().length_bytes == offset) {
         findings_.back().length_bytes += bytes;
       } else {
-        findings_.push_back({region.disk(), offset, bytes, proofs_.proved_at(region.disk(), offset)});
+        findings_.push_back({region.disk(), offset, bytes, proved_ns, may_be_left_out});
       }
     }
   }
+}
+
+std::uint64_t DigestRunner::unexplained_leaves(const DigestRegion& region, unsigned chunk) const {
+  if ((region.different_chunks() & chunk_bit(chunk)) == 0) return 0;
+  std::uint64_t leaves = region.different_leaves(chunk);
+  for (unsigned leaf = 0; leaf < kDigestLeavesPerChunk; ++leaf) {
+    if (proofs_.is_left_out(region.disk(), region.chunk_offset_bytes(chunk) + leaf * kDigestLeafBytes)) {
+      leaves &= ~(std::uint64_t{1} << leaf);
+    }
+  }
+  return leaves;
 }
 
 void DigestRunner::recheck_later(const Active& active, std::uint64_t chunks) {

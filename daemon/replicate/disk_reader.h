@@ -31,6 +31,9 @@ class DiskReader {
 
   // The disk's size now. An error means that the disk is gone.
   virtual Result<std::uint64_t> size_bytes(std::uint16_t disk) = 0;
+
+  // Bytes written to the disk by anybody since some moment, for the write load that status shows; nullopt = not known.
+  virtual std::optional<std::uint64_t> written_bytes(std::uint16_t /*disk*/) { return std::nullopt; }
 };
 
 }  // namespace understudy

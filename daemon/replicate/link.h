@@ -57,6 +57,11 @@ struct LinkStatistics {
   std::uint64_t raw_bytes_sent = 0;   // payload before compression
   std::uint64_t wire_bytes_sent = 0;  // as written to the socket
   std::uint64_t queued_bytes = 0;     // raw payload given to send() and not yet written to the socket
+  std::uint64_t changed_bytes_sent = 0;     // what deltas left of raw_bytes_sent, before compression
+  std::uint64_t delta_cache_bytes = 0;      // memory that the cache for deltas has now
+  std::uint64_t delta_cache_bytes_max = 0;  // as agreed with the receiver; 0 = no deltas in this session
+  std::uint64_t bandwidth_limit = 0;        // bytes a second on the wire that hold now; 0 = none
+  const char* effort = "";                  // what is done for a batch: "full", "light", "plain"; static text
 };
 
 class Link {

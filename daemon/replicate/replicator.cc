@@ -35,6 +35,7 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
       clock_(clock),
       writer_(stream_options(options), clock),
       copier_(tracker, reader, options.copier),
+      left_out_(tracker, options.survey_wait_ns),
       digests_(tracker, digest_reader, options.disks, options.digest) {
   CHECK_EQ(options_.disks.size(), tracker_.disks().size());
   std::sort(options_.disks.begin(), options_.disks.end(),
@@ -43,12 +44,14 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
   tracker_.dirty().unclaim_all();
   (void)tracker_.set_copy_mode(false);
   note_phase(PhaseEventKind::kAttached);
+  state_ = options_.state;
+  feed(StateEventKind::kStart);
 }
 
 Replicator::~Replicator() {
   end_scans(Error(ErrorKind::kClosed, "digest scan: the agent stopped before it ended"));
   for (PendingMark& mark : marks_) {
-    mark.done(Error(ErrorKind::kClosed, "mark '" + mark.mark.name + "': the agent stopped before it was acknowledged"));
+    mark.done(Error(ErrorKind::kClosed, "mark '" + mark.name + "': the agent stopped before it was acknowledged"));
   }
 }
 
@@ -61,7 +64,7 @@ StepResult Replicator::step() {
   bool again = false;
   if (streaming()) {
     unsent_event_ns_ = 0;
-    if (capture_unprovable()) renew_generation();
+    if (capture_unprovable()) renew_generation("the kernel skipped capture programs");
     again = pump_events();
     if (streaming()) run_copies();
     if (streaming()) run_digests();
@@ -71,9 +74,11 @@ StepResult Replicator::step() {
     run_digests();
     look_for_unsent_event();
   }
+  watch_gate();
   run_marks();
   if (session_ && !writer_.empty() && (flush_ || stopping_ || writer_.due(now_ns_))) send_batch();
   flush_ = false;
+  watch_gate();
   if (stopping_ && stop_seq_ == 0 && tracker_.cursor() >= stop_position_) stop_seq_ = writer_.last_seq();
   while (auto failure = copier_.take_failure()) tell_read_failure(*failure);
   return next_step(again);
@@ -86,6 +91,7 @@ StepResult Replicator::next_step(bool again) {
   no_later_than(std::max(now_ns_, sizes_checked_ns_ + options_.size_check_ns));
   for (const PendingMark& mark : marks_) no_later_than(mark.deadline_ns);
   if (const auto at = copier_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
+  if (const auto at = left_out_.wake_at_ns(now_ns_); at && streaming()) no_later_than(*at);
   if (copier_.active() && copier_.chunks_in_use() > 0) no_later_than(now_ns_ + kBusyNs);
   if (const auto at = digests_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
   if (digests_.reading()) no_later_than(now_ns_ + kBusyNs);
@@ -95,6 +101,10 @@ StepResult Replicator::next_step(bool again) {
     result.wait = StepResult::Wait::kTimer;
   }
   if (!streaming()) result.wait = StepResult::Wait::kTimer;
+  if (mark_held_ && streaming()) {
+    no_later_than(now_ns_ + kBusyNs);
+    result.wait = StepResult::Wait::kTimer;
+  }
   if (!window_open_) {
     no_later_than(now_ns_ + kBusyNs);
     result.wait = StepResult::Wait::kTimer;
@@ -126,17 +136,25 @@ void Replicator::poll_link() {
 
 void Replicator::on_link_up(const LinkUp& up) {
   if (session_) on_link_down(Error(ErrorKind::kClosed, "a new session began"));
-  clear(ErrorSource::kLink);
-  clear(ErrorSource::kFeedback);
-  clear(ErrorSource::kEpoch);
-  clear(ErrorSource::kTracker);
+  clear(ErrorReason::kReceiverAhead);
+  clear(ErrorReason::kReceiverRefused);
+  clear(ErrorReason::kStoreOnProtectedDisk);
+  clear(ErrorReason::kFenced);
+  clear(ErrorReason::kCaptureFailed);
   receiver_name_ = up.receiver_name;
   link_error_told_.clear();
   if (refuse_feedback(up)) return;
+  waiting_up_ = up;
+  if (gate_ == Gate::kOpen) begin_session(up);
+}
+
+// The gate is open: makes the receiver's position the end of our stream, or refuses it.
+void Replicator::begin_session(const LinkUp& up) {
+  waiting_up_.reset();
   // A capture that is not provable any more gets its new identity first, so that the plan sees it.
   if (capture_unprovable()) {
     if (Status status = tracker_.renew_capture_id(); !status.ok()) {
-      raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+      raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
       return;
     }
     unprovable_seen_ = tracker_.losses().unprovable;
@@ -148,11 +166,12 @@ void Replicator::on_link_up(const LinkUp& up) {
                            .ring_tail = tracker_.tail(),
                            .ring_head = tracker_.head(),
                            .disks = options_.disks,
-                           .acknowledged_seq = acknowledged_seq_,
+                           .acknowledged_seq = std::max(acknowledged_seq_, tracker_.acknowledged()),
                            .sent_seq = sent_seq_};
   SessionPlan plan = plan_session(facts, up.position);
   if (plan.start == SessionStart::kRefused) {
-    raise(ErrorSource::kEpoch, ReplicatorEvent::Kind::kRefused, "receiver '" + up.receiver_name + "': " + plan.reason);
+    waiting_up_ = up;
+    raise(plan.refusal, ReplicatorEvent::Kind::kRefused, "receiver '" + up.receiver_name + "': " + plan.reason);
     return;
   }
   tell(ReplicatorEvent::Kind::kLinkUp, ReplicatorEvent::Severity::kInfo,
@@ -183,33 +202,42 @@ void Replicator::on_link_up(const LinkUp& up) {
                                                up.position.initial_copy_done, up.position.last_time_ns,
                                                plan.send_geometry);
              !status.ok()) {
-    raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+    raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
   }
   sent_seq_ = up.position.seq;
   acknowledged_seq_ = up.position.seq;
+  // It may be less than before: everything is dirty then (start_stream_anew), which outlives us, too.
+  tracker_.keep_acknowledged(acknowledged_seq_);
+  rate_.clear();
+  copy_credit_bytes_ = 0;
   note_phase(PhaseEventKind::kLinkUp);
   flush_ = true;
+  catch_up_position_ = tracker_.head();
+  feed(StateEventKind::kSession);
 }
 
 void Replicator::on_link_down(const Error& error) {
   const bool was_up = session_;
   session_ = false;
-  clear(ErrorSource::kLink);
-  clear(ErrorSource::kFeedback);
-  clear(ErrorSource::kEpoch);
+  waiting_up_.reset();
+  catch_up_position_.reset();
+  in_gap_ = false;  // the next session says it
+  clear(ErrorReason::kReceiverRefused);
+  clear(ErrorReason::kStoreOnProtectedDisk);
+  clear(ErrorReason::kFenced);
   last_error_ = error.message();
   // Events stay in the ring, granules stay claimed until the next session says what arrived.
   writer_.drop_open_batch();
   copier_.abort();
-  if (digests_.clearing() && digests_.progress().purpose == DigestPurpose::kRepair) repair_interrupted_ = true;
-  digests_.session_down();
-  end_scans(Error(ErrorKind::kClosed, "digest scan: the session with the receiver ended"));
+  left_out_.reset();
+  interrupt_digests();
   notice_.clear();
   unsent_event_ns_ = 0;
   if (Status status = tracker_.seek(tracker_.tail()); !status.ok()) {
-    raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+    raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
   }
   note_phase(PhaseEventKind::kLinkDown);
+  feed(StateEventKind::kLinkDown);
   // An idle host must settle at zero writes, and its log may lie on a protected disk: the same trouble is told once.
   if (was_up || error.message() != link_error_told_) {
     link_error_told_ = error.message();
@@ -220,15 +248,16 @@ void Replicator::on_link_down(const Error& error) {
 void Replicator::on_link_refused(const Error& error) {
   if (session_) on_link_down(error);
   last_error_ = error.message();
-  raise(ErrorSource::kLink, ReplicatorEvent::Kind::kLinkRefused, error.message());
+  raise(ErrorReason::kReceiverRefused, ReplicatorEvent::Kind::kLinkRefused, error.message());
 }
 
 void Replicator::on_ack(Seq seq) {
   if (!session_) return;
   if (seq > sent_seq_) {
     last_error_ = "receiver '" + receiver_name_ + "' acknowledged seq " + std::to_string(seq) + ", but only " +
-                  std::to_string(sent_seq_) + " was sent, ignoring";
-    tell(ReplicatorEvent::Kind::kInternal, ReplicatorEvent::Severity::kError, last_error_);
+                  std::to_string(sent_seq_) + " was sent";
+    // Nothing it says can be believed: no ring space is given up, no granule finished on its word.
+    raise(ErrorReason::kReceiverAhead, ReplicatorEvent::Kind::kRefused, last_error_);
     return;
   }
   apply_acknowledged(seq);
@@ -237,6 +266,7 @@ void Replicator::on_ack(Seq seq) {
 void Replicator::apply_acknowledged(Seq seq) {
   if (seq <= acknowledged_seq_) return;
   acknowledged_seq_ = seq;
+  tracker_.keep_acknowledged(seq);  // before anything is given up on its word
   const Acknowledgement::Outcome& outcome = acknowledgement_.acknowledge(seq);
   if (outcome.release_position) tracker_.release(*outcome.release_position);
   for (const GranuleRange& range : outcome.finished) tracker_.dirty().finish(range);
@@ -244,6 +274,7 @@ void Replicator::apply_acknowledged(Seq seq) {
     const Seq healed_at = std::exchange(heal_seq_, 0);
     copy_remaining_bytes_ = 0;
     note_phase(PhaseEventKind::kHealed);
+    feed(StateEventKind::kHealed);
     rpo_.reset(now_ns_);
     const std::uint64_t duration_ns = now_ns_ - copy_began_ns_;
     tell(ReplicatorEvent::Kind::kCopyFinished, ReplicatorEvent::Severity::kInfo,
@@ -267,7 +298,7 @@ bool Replicator::refuse_feedback(const LinkUp& up) {
     const std::uint64_t as_stat = makedev(disk.device >> 20, disk.device & 0xfffff);
     for (const std::uint64_t device : up.store_devices) {
       if (device != disk.device && device != as_stat) continue;
-      raise(ErrorSource::kFeedback, ReplicatorEvent::Kind::kRefused,
+      raise(ErrorReason::kStoreOnProtectedDisk, ReplicatorEvent::Kind::kRefused,
             "receiver '" + up.receiver_name + "' runs on this machine and its store lies on the protected disk '" +
                 disk.path + "': every byte it stores would have to be stored again; put the store on another disk");
       return true;
@@ -282,53 +313,18 @@ void Replicator::check_sizes(bool now) {
   for (const TrackedDisk& disk : tracker_.disks()) {
     const auto size = reader_.size_bytes(disk.slot);
     if (size.ok() && *size == disk.size_bytes) continue;
-    raise(ErrorSource::kDisk, ReplicatorEvent::Kind::kDiskChanged,
+    const ErrorReason reason = size.ok() ? ErrorReason::kDiskChanged : ErrorReason::kDiskGone;
+    raise(reason, ReplicatorEvent::Kind::kDiskChanged,
           "disk '" + disk.path + "'" +
               (size.ok() ? " changed its size from " + format_bytes_exact(disk.size_bytes) + " to " +
                                format_bytes_exact(*size) +
-                               ": replication of it stands still; restart the agent to protect it as it is now"
+                               ": nothing is sent until it is protected as it is now"
                          : ": " + size.error().message()));
+    clear(size.ok() ? ErrorReason::kDiskGone : ErrorReason::kDiskChanged);
     return;
   }
-  clear(ErrorSource::kDisk);
-}
-
-void Replicator::request_mark(const MarkInfo& mark, std::uint64_t deadline_ns, MarkDone done) {
-  marks_.push_back({.mark = mark,
-                    .target_position = tracker_.head(),
-                    .requested_ns = clock_.boot_ns(),
-                    .deadline_ns = deadline_ns,
-                    .done = std::move(done),
-                    .state = MarkState::kWaiting,
-                    .seq = 0});
-}
-
-void Replicator::run_marks() {
-  for (std::size_t i = 0; i < marks_.size();) {
-    PendingMark& mark = marks_[i];
-    std::optional<Error> error;
-    if (now_ns_ >= mark.deadline_ns) {
-      error = Error(ErrorKind::kTimeout, "mark '" + mark.mark.name + "': not acknowledged in time" +
-                                             (mark.state == MarkState::kSent ? "; it may still become a point" : ""));
-    } else if (mark.state == MarkState::kWaiting && streaming() && tracker_.cursor() >= mark.target_position) {
-      if (gap_.is_open()) {
-        error = Error(ErrorKind::kBusy, "mark '" + mark.mark.name +
-                                            "': the stream lacks writes until the copy has finished, so that the "
-                                            "point could not be recovered; try again then");
-      } else {
-        mark.seq = writer_.add_mark(mark.mark, mark.requested_ns);
-        mark.state = MarkState::kSent;
-        flush_ = true;
-      }
-    }
-    if (error) {
-      PendingMark failed = std::move(mark);
-      marks_.erase(marks_.begin() + static_cast<std::ptrdiff_t>(i));
-      failed.done(*std::move(error));
-    } else {
-      ++i;
-    }
-  }
+  clear(ErrorReason::kDiskChanged);
+  clear(ErrorReason::kDiskGone);
 }
 
 void Replicator::request_stop() {

@@ -14,6 +14,7 @@ void Replicator::request_digest_scan(DigestPurpose purpose, DigestDone done) {
   if (!streaming()) return refuse(ErrorKind::kClosed, "no session with the receiver; try again when it is connected");
   if (!digests_.possible()) return refuse(ErrorKind::kRefused, "the receiver cannot compare digests; update it");
   if (stopping_) return refuse(ErrorKind::kClosed, "the agent is stopping");
+  if (gate_ != Gate::kOpen) return refuse(ErrorKind::kClosed, "replication is being stopped; restart it first");
   if (purpose == DigestPurpose::kScrub && !digests_.options().scrub_enabled) {
     return refuse(ErrorKind::kRefused, "the scrub is switched off; set scrub.enabled to true");
   }
@@ -32,23 +33,77 @@ void Replicator::end_scans(const Error& error) {
   for (auto& [purpose, done] : std::exchange(scans_, {})) done(error);
 }
 
-// A gap in which everything counts as changed until it is compared.
+// Asked for while all is well, so nothing but the disks' and the replica's own bytes is to be doubted: what a full copy
+// left out stays so, and what differs is expected to be little.
 void Replicator::start_repair() {
   repair_wanted_ = false;
   // First the figure, then the map: what is lost from here on opens a gap of its own.
   const Losses losses = tracker_.losses();
-  for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  mark_all_dirty();
+  gap_partial_ = true;
   gap_.open(GapReason::kRequested, losses.total);
-  insert_gap(GapReason::kRequested);
-  digests_.begin_clearing(DigestPurpose::kRepair);
+  if (insert_gap(GapReason::kRequested)) compare_dirty(DigestPurpose::kRepair);
+}
+
+// Where nobody knows what differs, comparing comes before copying; a comparison that was interrupted goes on.
+void Replicator::begin_comparison() {
+  if (!gap_.is_open() || gap_.copies_are_initial()) return;
+  const GapReason reason = gap_.reason();
+  if (reason == GapReason::kRequested) compare_dirty(DigestPurpose::kRepair);
+  if (reason == GapReason::kNewCapture || reason == GapReason::kReceiverBehind) {
+    compare_dirty(DigestPurpose::kAfterCrash);
+  }
+}
+
+// Anew if one is under way: what it has claimed may have become dirty since. The closed gate begins none; open_gate()
+// does.
+void Replicator::compare_dirty(DigestPurpose purpose) {
+  if (gate_ != Gate::kOpen) return;
+  digests_.give_up();
+  digests_.begin_clearing(purpose);
+}
+
+void Replicator::interrupt_digests() {
+  if (digests_.clearing() && digests_.progress().purpose == DigestPurpose::kRepair) repair_interrupted_ = true;
+  digests_.session_down();
+  end_scans(Error(ErrorKind::kClosed, "digest scan: the session with the receiver ended"));
+}
+
+// The gate closes: claims go back, the gap stays open, and open_gate() goes on with what is still dirty.
+void Replicator::suspend_digests() {
+  if (digests_.clearing() && digests_.progress().purpose == DigestPurpose::kRepair) repair_interrupted_ = true;
+  digests_.give_up();
+  end_scans(Error(ErrorKind::kClosed, "digest scan: replication was stopped before it ended"));
+}
+
+std::optional<std::uint64_t> Replicator::take_survey_request() {
+  const auto request = left_out_.take_request();
+  if (request) digests_.proofs().forget_all();
+  return request;
+}
+
+void Replicator::note_left_out() {
+  for (const GranuleRange& range : left_out_.take_left_out()) {
+    for (const TrackedDisk& disk : tracker_.disks()) {
+      if (disk.slot != range.disk) continue;
+      const std::uint64_t granule = disk.granule_bytes;
+      digests_.proofs().note_left_out(range.disk, range.first * granule, range.count * granule);
+    }
+  }
 }
 
 void Replicator::run_digests() {
-  if (repair_wanted_ && streaming() && drained_ && !gap_.is_open()) start_repair();
+  if (repair_wanted_ && streaming() && gate_ == Gate::kOpen && drained_ && !gap_.is_open()) {
+    start_repair();
+  }
   DigestRunner::Situation situation;
   situation.now_ns = now_ns_;
   situation.copies_settled = copier_.settled();
-  situation.whole = streaming() && !gap_.is_open() && heal_seq_ == 0 && !stopping_;
+  situation.copier_active = copier_.active();
+  // A chunk that was read before a loss must not be acknowledged for a granule that is claimed here after it.
+  situation.may_claim = gate_ == Gate::kOpen && !stopping_ && copier_.chunks_in_use() == 0 &&
+                        !left_out_.holds_copy(now_ns_);
+  situation.whole = streaming() && gate_ == Gate::kOpen && !gap_.is_open() && heal_seq_ == 0 && !stopping_;
   const Status status = digests_.work(situation, [this](const GranuleRange& range) {
     acknowledgement_.copy_superseded(range);
   });
@@ -72,6 +127,9 @@ void Replicator::report_finished(const DigestProgress& progress) {
   std::string text = std::string(digest_purpose_name(progress.purpose)) + ": compared " +
                      format_bytes(progress.equal_bytes + progress.different_bytes) + ", " +
                      format_bytes_exact(progress.different_bytes) + " differ";
+  if (progress.left_out_bytes > 0) {
+    text += ", " + format_bytes(progress.left_out_bytes) + " are free space that was not copied";
+  }
   if (progress.undecided_bytes > 0) text += ", " + format_bytes(progress.undecided_bytes) + " undecided";
   if (progress.given_up) text += "; too much differs for comparing to pay, the rest is copied unseen";
   tell(ReplicatorEvent::Kind::kDigestScan, ReplicatorEvent::Severity::kInfo, text);
@@ -96,11 +154,19 @@ void Replicator::report_findings(std::vector<DigestFinding> findings) {
   if (findings.empty()) return;
   const Losses losses = tracker_.losses();
   // Something was lost since: it may explain them, and what it dirtied is copied anyway. The next round looks again.
-  if (gap_.is_open() || losses.total != gap_.accounted_losses()) return;
+  if (gate_ != Gate::kOpen || gap_.is_open() || losses.total != gap_.accounted_losses()) return;
   for (const DigestFinding& finding : findings) {
     std::string path = std::to_string(finding.disk);
     for (const TrackedDisk& disk : tracker_.disks()) {
       if (disk.slot == finding.disk) path = disk.path;
+    }
+    tracker_.dirty().mark(finding.disk, finding.offset_bytes, finding.length_bytes);
+    if (finding.may_be_left_out) {
+      tell(ReplicatorEvent::Kind::kDigestScan, ReplicatorEvent::Severity::kInfo,
+           "disk '" + path + "': " + format_bytes_exact(finding.length_bytes) + " at offset " +
+               std::to_string(finding.offset_bytes) +
+               " were never proved equal and differ, as free space that was not copied may; copied now");
+      continue;
     }
     findings_total_ += finding.length_bytes;
     digests_.proofs().forget(finding.disk, finding.offset_bytes, finding.length_bytes);
@@ -111,8 +177,8 @@ void Replicator::report_findings(std::vector<DigestFinding> findings) {
                     " may be wrong there; copied anew from seq " + std::to_string(writer_.last_seq() + 1) + " on";
     last_error_ = last_finding_;
     tell(ReplicatorEvent::Kind::kDigestDifference, ReplicatorEvent::Severity::kError, last_finding_);
-    tracker_.dirty().mark(finding.disk, finding.offset_bytes, finding.length_bytes);
   }
+  gap_partial_ = true;  // only these are copied
   gap_.open(GapReason::kRequested, losses.total);
   insert_gap(GapReason::kRequested);
 }

@@ -11,6 +11,8 @@ namespace {
 // What one step takes from the ring at most, beside events_per_step_max.
 constexpr std::uint64_t kEventBytesPerStepMax = 16u << 20;
 constexpr std::uint32_t kChunksPerStepMax = 64;
+// What an event costs beside its payload, for the copies' share: a flood of flushes must not starve them either.
+constexpr std::uint64_t kEventCostBytes = 64;
 // How often a still moment of the loss figures is looked for.
 constexpr int kStillAttemptsMax = 1000;
 
@@ -27,26 +29,28 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
   }
   geometry_unsent_ = plan.send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
-  if (!plan.new_disks.empty()) {
-    for (const TrackedDisk& disk : tracker_.disks()) {
-      if (std::find(plan.new_disks.begin(), plan.new_disks.end(), disk.slot) == plan.new_disks.end()) continue;
-      tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  if (!plan.new_parts.empty()) {
+    // Only these are copied, but no point may hold a disk of which something is not there: a GAP of the whole server.
+    for (const SessionPlan::NewPart& part : plan.new_parts) {
+      for (const TrackedDisk& disk : tracker_.disks()) {
+        if (disk.slot != part.disk || disk.size_bytes <= part.from_bytes) continue;
+        tracker_.dirty().mark(disk.slot, part.from_bytes, disk.size_bytes - part.from_bytes);
+      }
     }
+    gap_partial_ = !gap_.is_open();
     gap_.open(GapReason::kNewCapture, gap_.accounted_losses());
     insert_gap(GapReason::kNewCapture);
   } else if (gap_.is_open()) {
-    begin_progress();
-    copier_.begin();
-    // Where nobody knows what differs, comparing comes before copying; a comparison that was interrupted goes on.
-    const bool unknown = gap_.reason() == GapReason::kNewCapture || gap_.reason() == GapReason::kReceiverBehind;
-    if (gap_.reason() == GapReason::kRequested) digests_.begin_clearing(DigestPurpose::kRepair);
-    if (unknown && !gap_.copies_are_initial()) digests_.begin_clearing(DigestPurpose::kAfterCrash);
+    in_gap_ = true;
+    start_copier();
+    begin_comparison();
   }
 }
 
 Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, GapReason reason, bool initial_copy_done,
                                      std::uint64_t last_time_ns, bool send_geometry) {
   copier_.abort();
+  left_out_.start_anew();
   // Events captured so far are skipped: all disks are read anyway, and in the first full copy an old event must not
   // win over a newer base. Losses are read on both sides of head() so that none hides between the two.
   Losses losses = tracker_.losses();
@@ -58,14 +62,17 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
     head = tracker_.head();
   }
   RETURN_IF_ERROR(tracker_.seek(head));
-  for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
+  mark_all_dirty();
+  digests_.proofs().begin_full_copy();
+  in_gap_ = false;
+  gap_partial_ = false;
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
   geometry_unsent_ = send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
   insert_gap(reason);  // never of a kind that needs a batch to be sent before
   digests_.abort();
-  if (!gap_.copies_are_initial()) digests_.begin_clearing(DigestPurpose::kAfterCrash);
+  begin_comparison();
   return ok_status();
 }
 
@@ -73,9 +80,9 @@ bool Replicator::capture_unprovable() { return tracker_.losses().unprovable > un
 
 // In the middle of a session: what was sent was captured before the last look at the figure and stays; the open batch
 // is taken back.
-void Replicator::renew_generation() {
+void Replicator::renew_generation(const std::string& why) {
   tell(ReplicatorEvent::Kind::kCaptureUnprovable, ReplicatorEvent::Severity::kWarning,
-       "the kernel skipped capture programs: completeness cannot be proved, everything is copied again");
+       why + ": completeness cannot be proved, everything is copied again");
   writer_.drop_open_batch();
   for (PendingMark& mark : marks_) {
     if (mark.state == MarkState::kSent && mark.seq > sent_seq_) mark.state = MarkState::kWaiting;
@@ -91,16 +98,21 @@ void Replicator::renew_generation() {
     status = start_stream_anew(writer_.last_seq(), writer_.generation() + 1, GapReason::kNewCapture,
                                gap_.initial_copy_done(), writer_.last_time_ns(), geometry_unsent_);
   }
-  if (!status.ok()) raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+  if (!status.ok()) raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
 }
 
 // True when there may be more to do at once.
 bool Replicator::pump_events() {
   drained_ = false;
+  mark_held_ = false;
   std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < options_.events_per_step_max && bytes < kEventBytesPerStepMax; ++i) {
     if (!window_open_) return false;
+    if (copy_owed()) return true;
+    if (gate_ == Gate::kDraining && tracker_.cursor() >= hold_position_) return false;
     const std::uint64_t before = tracker_.cursor();
+    mark_held_ = mark_holds(before);
+    if (mark_held_) return false;
     const auto event = tracker_.next();
     if (!event) {
       drained_ = true;
@@ -108,17 +120,25 @@ bool Replicator::pump_events() {
     }
     if (!within_disk(*event)) {
       if (Status status = tracker_.seek(before); !status.ok()) {
-        raise(ErrorSource::kTracker, ReplicatorEvent::Kind::kInternal, status.error().message());
+        raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
       }
       check_sizes(true);
       if (errors_.empty()) {
-        raise(ErrorSource::kDisk, ReplicatorEvent::Kind::kDiskChanged,
+        raise(ErrorReason::kDiskChanged, ReplicatorEvent::Kind::kDiskChanged,
               "disk in slot " + std::to_string(event->disk) + ": a write at offset " +
                   std::to_string(event->offset_bytes) + " was captured that lies behind its end");
       }
       return false;
     }
+    mark_held_ = mark_holds(event->position - 1);  // the mark stood between records that were passed over
+    if (mark_held_) {
+      if (Status status = tracker_.seek(before); !status.ok()) {
+        raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
+      }
+      return false;
+    }
     if (!add_captured(*event)) return true;
+    earn_copy_credit(*event);
     bytes += event->length_bytes;
   }
   return true;
@@ -138,6 +158,7 @@ bool Replicator::add_captured(const CaptureEvent& event) {
   const auto reason = gap_.before_event(event.loss_count);
   if (reason && !insert_gap(*reason)) return false;
   writer_.set_loss_count(gap_.accounted_losses());
+  place_marks(event.position - 1);
   writer_.add_event(event);
   copier_.note_event(event);
   digests_.note_event(event);
@@ -160,7 +181,7 @@ bool Replicator::account_when_drained() {
     const GapReason reason = repair ? GapReason::kRequested : GapReason::kOverflow;
     gap_.open(reason, losses.total);
     const bool inserted = insert_gap(reason);
-    if (inserted) digests_.begin_clearing(repair ? DigestPurpose::kRepair : DigestPurpose::kAfterCrash);
+    if (inserted) compare_dirty(repair ? DigestPurpose::kRepair : DigestPurpose::kAfterCrash);
     return inserted;
   }
   return true;
@@ -176,7 +197,11 @@ bool Replicator::insert_gap(GapReason reason) {
   writer_.set_loss_count(gap_.accounted_losses());
   const Seq seq = writer_.add_gap(reason);
   heal_seq_ = 0;
-  if (copier_.active()) return true;  // a second GAP inside a gap
+  if (in_gap_) {  // a second GAP inside a gap
+    feed(StateEventKind::kGapOpened);
+    return true;
+  }
+  in_gap_ = true;
   gap_since_ns_ = now_ns_;
   gap_since_wall_ns_ = writer_.last_time_ns();
   const Losses losses = tracker_.losses();
@@ -188,23 +213,47 @@ bool Replicator::insert_gap(GapReason reason) {
              std::to_string(losses.too_long) + ", untracked " + std::to_string(losses.untracked) +
              "); what they changed is copied");
   }
-  begin_progress();
   note_phase(PhaseEventKind::kGapOpened);
-  copier_.begin();
+  start_copier();
+  feed(StateEventKind::kGapOpened);
   return true;
 }
 
 void Replicator::run_copies() {
-  const bool may_claim = gap_.is_open() && !stopping_ && !digests_.clearing();
-  const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
-    acknowledgement_.copy_superseded(range);
-  });
+  const auto superseded = [this](const GranuleRange& range) { acknowledgement_.copy_superseded(range); };
+  const bool others_rest = copier_.chunks_in_use() == 0 && !digests_.claims();
+  const std::uint64_t left_out_bytes = gate_ == Gate::kOpen ? left_out_.work(now_ns_, others_rest, superseded) : 0;
+  if (left_out_bytes > 0) {
+    note_left_out();
+    copy_total_bytes_ -= std::min(copy_total_bytes_, left_out_bytes);
+    progress_at_ns_ = 0;
+  }
+  const bool may_claim = gap_.is_open() && !stopping_ && gate_ == Gate::kOpen && !left_out_.holds_copy(now_ns_) &&
+                         !digests_.clearing();
+  const Status status = copier_.work(now_ns_, may_claim, superseded);
   if (!status.ok()) last_error_ = status.error().message();
-  for (std::uint32_t i = 0; i < kChunksPerStepMax && copy_window_open_; ++i) {
+  for (std::uint32_t i = 0; i < kChunksPerStepMax && (copy_window_open_ || (window_open_ && copy_owed())); ++i) {
     const auto chunk = copier_.take_ready(tracker_.cursor());
     if (!chunk) return;
     if (!emit(*chunk)) return;
+    for (const CopyFragment& fragment : chunk->fragments) {
+      copy_credit_bytes_ -= std::min<std::uint64_t>(copy_credit_bytes_, fragment.data.size() + kEventCostBytes);
+    }
   }
+}
+
+// Credit that found no copy ready is kept up to a bound only, so that a later burst of copies cannot hold events up.
+void Replicator::earn_copy_credit(const CaptureEvent& event) {
+  if (!copier_.active()) return;
+  const std::uint64_t share = std::min(options_.copy_share_percent, 99u);
+  copy_credit_bytes_ += (event.data.size() + kEventCostBytes) * share / (100 - share);
+  copy_credit_bytes_ =
+      std::min(copy_credit_bytes_, std::max(options_.copy_window_bytes, options_.copier.chunk_bytes_max));
+}
+
+bool Replicator::copy_owed() const {
+  return copier_.active() && copy_credit_bytes_ >= options_.copier.chunk_bytes_max &&
+         copier_.has_ready(tracker_.cursor());
 }
 
 bool Replicator::emit(const CopyChunk& chunk) {
@@ -229,7 +278,8 @@ bool Replicator::emit(const CopyChunk& chunk) {
 // not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
 // submitted after all the reads, and moves the loss count before any later event.
 void Replicator::try_heal() {
-  if (!gap_.is_open() || stopping_ || digests_.clearing() || !copier_.pass_found_nothing()) return;
+  if (!gap_.is_open() || stopping_ || gate_ != Gate::kOpen || left_out_.holds_heal() || digests_.clearing()) return;
+  if (!copier_.pass_found_nothing()) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
   const auto clean = copier_.verify_clean(now_ns_);
   if (!clean.ok()) {
@@ -239,13 +289,15 @@ void Replicator::try_heal() {
   if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
   heal_seq_ = writer_.add_heal();
   gap_.heal();
+  in_gap_ = gap_partial_ = false;
   copier_.abort();
+  left_out_.reset();
   flush_ = true;
 }
 
 bool Replicator::send_batch() {
   if (capture_unprovable()) {
-    renew_generation();
+    renew_generation("the kernel skipped capture programs");
     return false;
   }
   ClosedBatch closed = writer_.close();

@@ -15,6 +15,13 @@ SessionPlan anew(SessionStart start, GapReason gap_reason, std::uint64_t generat
   return plan;
 }
 
+SessionPlan refused(ErrorReason reason, std::string text) {
+  SessionPlan plan;
+  plan.refusal = reason;
+  plan.reason = std::move(text);
+  return plan;
+}
+
 std::string range_text(const SessionFacts& facts) {
   return std::to_string(facts.ring_tail) + " to " + std::to_string(facts.ring_head);
 }
@@ -25,9 +32,9 @@ SessionPlan plan_start(const SessionFacts& facts, const StreamPosition& position
                 "the store is empty");
   }
   if (position.epoch != facts.epoch) {
-    return anew(SessionStart::kRefused, {}, position.generation,
-                "the store is at epoch " + std::to_string(position.epoch) + ", this agent at " +
-                    std::to_string(facts.epoch) + ": another writer has taken over");
+    return refused(ErrorReason::kFenced, "the store is at epoch " + std::to_string(position.epoch) +
+                                             ", this agent at " + std::to_string(facts.epoch) +
+                                             ": another writer has taken over");
   }
   const std::uint64_t next = position.generation + 1;
   const std::uint64_t at = position.cursor.position;
@@ -35,9 +42,9 @@ SessionPlan plan_start(const SessionFacts& facts, const StreamPosition& position
     return anew(SessionStart::kNewCapture, GapReason::kNewCapture, next, "the store knows another capture");
   }
   if (at > facts.ring_head || (facts.sent_seq != 0 && position.seq > facts.sent_seq)) {
-    return anew(SessionStart::kNewCapture, GapReason::kNewCapture, next,
-                "the store has records that this agent never sent: seq " + std::to_string(position.seq) +
-                    ", ring position " + std::to_string(at) + " of " + range_text(facts));
+    return refused(ErrorReason::kReceiverAhead,
+                   "the store has records that this agent never sent: seq " + std::to_string(position.seq) +
+                       ", ring position " + std::to_string(at) + " of " + range_text(facts));
   }
   if (at < facts.ring_tail || position.seq < facts.acknowledged_seq) {
     return anew(SessionStart::kReceiverBehind, GapReason::kReceiverBehind, next,
@@ -56,10 +63,14 @@ SessionPlan plan_session(const SessionFacts& facts, const StreamPosition& positi
   plan.send_geometry = plan.start == SessionStart::kFirst || position.disks != facts.disks;
   if (plan.start != SessionStart::kContinue) return plan;
   for (const DiskGeometry& disk : facts.disks) {
-    const bool known = std::any_of(position.disks.begin(), position.disks.end(), [&](const DiskGeometry& other) {
-      return other.disk == disk.disk && other.id == disk.id && other.size_bytes == disk.size_bytes;
+    const auto known = std::find_if(position.disks.begin(), position.disks.end(), [&](const DiskGeometry& other) {
+      return other.disk == disk.disk && other.id == disk.id;
     });
-    if (!known) plan.new_disks.push_back(disk.disk);
+    if (known == position.disks.end()) {
+      plan.new_parts.push_back({disk.disk, 0});
+    } else if (known->size_bytes != disk.size_bytes) {
+      plan.new_parts.push_back({disk.disk, std::min(known->size_bytes, disk.size_bytes)});
+    }
   }
   return plan;
 }

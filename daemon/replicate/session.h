@@ -3,7 +3,8 @@
 //
 //   store empty                                   -> kFirst           everything is copied, into the base images
 //   epoch of another                              -> kRefused         somebody else is the writer now (I9)
-//   other capture, or a position we never gave    -> kNewCapture      next generation, everything is copied
+//   a position we never gave                      -> kRefused         it is ahead, or lies: an operator decides
+//   other capture                                 -> kNewCapture      next generation, everything is copied
 //   events behind its cursor are already released,
 //   or records it had acknowledged are missing    -> kReceiverBehind  next generation, everything is copied
 //   else                                          -> kContinue        from its cursor, nothing is lost
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "daemon/record/record.h"
+#include "daemon/replicate/error_reason.h"
 
 namespace understudy {
 
@@ -26,19 +28,24 @@ struct SessionFacts {
   std::uint64_t ring_tail = 0;
   std::uint64_t ring_head = 0;
   std::vector<DiskGeometry> disks;   // ours
-  // What this process knows of the stream from earlier sessions with the same capture; 0 = nothing.
-  Seq acknowledged_seq = 0;
-  Seq sent_seq = 0;
+  // What is known of the stream from earlier sessions; 0 = nothing.
+  Seq acknowledged_seq = 0;          // of this process, or kept with the ring
+  Seq sent_seq = 0;                  // of this process, with the same capture
 };
 
 struct SessionPlan {
   SessionStart start = SessionStart::kRefused;
+  ErrorReason refusal = ErrorReason::kNone;
   std::string reason;                       // for kRefused, kNewCapture and kReceiverBehind: one line for people
   GapReason gap_reason = GapReason::kInitialCopy;  // unless kContinue or kRefused
   std::uint64_t generation = 0;
   bool send_geometry = false;
-  // kContinue: disks the receiver does not have in this form yet; they are copied in full.
-  std::vector<std::uint16_t> new_disks;
+  // kContinue: what the receiver does not have yet: disks that were added, from 0, or the new part of grown ones.
+  struct NewPart {
+    std::uint16_t disk = 0;
+    std::uint64_t from_bytes = 0;
+  };
+  std::vector<NewPart> new_parts;
 };
 
 SessionPlan plan_session(const SessionFacts& facts, const StreamPosition& position);

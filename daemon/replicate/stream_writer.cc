@@ -12,8 +12,8 @@ namespace {
 
 // How long the difference between the two clocks is taken as constant.
 constexpr std::uint64_t kClockSampleAgeNsMax = 500'000'000;
-// Records an event may become, and a GAP in front of it.
-constexpr std::uint32_t kRecordsPerEventMax = 4;
+// Records an event may become, and a GAP and the marks in front of it.
+constexpr std::uint32_t kRecordsPerEventMax = 4 + kPendingMarksMax;
 
 }  // namespace
 

@@ -24,6 +24,9 @@ class File {
   virtual Result<std::size_t> read(std::uint64_t offset_bytes, std::span<std::byte> out) const = 0;
   // Writes all of `data`. After an error an unknown part of it may have been written.
   virtual Status write(std::uint64_t offset_bytes, std::span<const std::byte> data) = 0;
+  // Asks for a written range to be brought to the device from now on (sync_file_range(2)), so that a sync() soon after
+  // waits for less. Promises nothing.
+  virtual void begin_writeback(std::uint64_t /*offset_bytes*/, std::uint64_t /*length_bytes*/) {}
   // Makes written data and the size durable (fdatasync).
   virtual Status sync() = 0;
   virtual Status truncate(std::uint64_t size_bytes) = 0;

@@ -47,6 +47,10 @@ class PosixFile final : public File {
     return ok_status();
   }
 
+  void begin_writeback(std::uint64_t offset_bytes, std::uint64_t length_bytes) override {
+    (void)::sync_file_range(fd_.get(), static_cast<off64_t>(offset_bytes), static_cast<off64_t>(length_bytes),
+                            SYNC_FILE_RANGE_WRITE);
+  }
   Status sync() override { return ::fdatasync(fd_.get()) == 0 ? ok_status() : error_of("fdatasync", path_); }
 
   Status truncate(std::uint64_t size_bytes) override {

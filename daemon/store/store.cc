@@ -109,7 +109,7 @@ StoreImpl::StoreImpl(FileSystem& file_system, StoreOptions options, Manifest man
 StoreImpl::~StoreImpl() {
   // After a clean end the MANIFEST proves how far the journal was durable, so that a later loss can't pass for a torn
   // tail. Without it (a crash, a full disk) only the last group of batches lacks that proof.
-  if (failure_ || durable_.seq == manifest_.durable_seq) return;
+  if (!started_ || failure_ || durable_.seq == manifest_.durable_seq) return;
   manifest_.durable_seq = durable_.seq;
   (void)write_manifest(file_system_, options_.directory, manifest_).ok();
 }
@@ -149,7 +149,9 @@ Status StoreImpl::start(RecoveredJournal recovered, OpenMode mode, const DamageR
   }
   RETURN_IF_ERROR(file_system_.sync_directory(journal_path(options_.directory)));
   RETURN_IF_ERROR(load_base_coverage());
-  return update_base_bytes();
+  RETURN_IF_ERROR(update_base_bytes());
+  started_ = true;
+  return ok_status();
 }
 
 Status StoreImpl::cut_torn_tail(const RecoveredJournal& recovered) {

@@ -142,8 +142,6 @@ void StoreImpl::add_frame(const BatchInfo& info, std::span<const std::byte> batc
     binding.first_seq = segments_.back().info.first_seq;
   }
   const std::vector<std::byte> header = encode_frame_header(binding, frame);
-  digest_.update(header);
-  digest_.update(batch);
   pending_.insert(pending_.end(), header.begin(), header.end());
   pending_.insert(pending_.end(), batch.begin(), batch.end());
 }
@@ -244,6 +242,9 @@ Status StoreImpl::write_pending() {
     if (Status cut = file_->truncate(written_bytes_); !cut.ok()) return fail(std::move(cut).error());
     return status;
   }
+  // Hashed while the device is writing.
+  file_->begin_writeback(written_bytes_, pending_.size());
+  digest_.update(pending_);
   written_bytes_ += pending_.size();
   pending_.clear();
   unsynced_ = true;

@@ -77,6 +77,7 @@ class StoreImpl final : public Store {
   std::map<std::uint16_t, ExtentSet> in_base_;  // what journaled records say lies in the base: never written again
   bool unsynced_ = false;
   bool base_changed_ = false;  // `base_bytes_` is out of date
+  bool started_ = false;       // opened for writing, and what was found is durable
 
   mutable std::mutex mutex_;  // guards the rest
   std::optional<Error> failure_;

@@ -20,6 +20,7 @@
 
 #include "daemon/tracker/bpf_object.h"
 #include "daemon/tracker/direct_read.h"
+#include "daemon/tracker/kernel_symbols.h"
 #include "kmod-shim/bpf/calibrate_abi.h"
 #include "kmod-shim/bpf/layout.h"
 #include "kmod-shim/bpf/objects.h"
@@ -85,6 +86,8 @@ class Calibrator {
     ASSIGN_OR_RETURN(UniqueFd link, object.attach("find_bases"));
     Calibrator calibrator(std::move(object), std::move(memory), std::move(link), std::move(reader));
     calibrator.shared().dev = device;
+    calibrator.shared().vmemmap_symbol = kernel_symbols().vmemmap_base;
+    calibrator.shared().direct_map_symbol = kernel_symbols().page_offset_base;
     calibrator.shared().pid = static_cast<std::uint32_t>(::getpid());
     return calibrator;
   }

@@ -18,6 +18,7 @@
 #include "daemon/tracker/disk_inspect.h"
 #include "daemon/tracker/in_flight_map.h"
 #include "daemon/tracker/kernel_side.h"
+#include "daemon/tracker/kernel_symbols.h"
 #include "daemon/tracker/ring_reader.h"
 #include "daemon/tracker/ring_waiter.h"
 #include "daemon/tracker/self_test.h"
@@ -84,6 +85,10 @@ class BpfTracker final : public Tracker {
   std::uint64_t ring_bytes() const override { return reader_.ring_bytes(); }
   Status seek(std::uint64_t position) override { return reader_.seek(position); }
   void release(std::uint64_t position) override { reader_.release(position); }
+  void keep_acknowledged(std::uint64_t seq) override {
+    shared_store(side_.control().acknowledged_seq, static_cast<__u64>(seq));
+  }
+  std::uint64_t acknowledged() const override { return shared_load(side_.control().acknowledged_seq); }
   void wait(std::chrono::nanoseconds timeout) override {
     waiter_.wait(timeout, std::exchange(drained_, false), side_.control(), reader_);
   }
@@ -271,6 +276,7 @@ class Opener {
     if (std::has_single_bit(translation.page_struct_bytes))
       constants.page_struct_shift = static_cast<std::uint32_t>(std::countr_zero(translation.page_struct_bytes));
     constants.queue_argument = types.queue_argument;
+    constants.bio_chain_endio = kernel_symbols().bio_chain_endio;
     KernelSideSizes sizes;
     sizes.ring_bytes = options_.ring_bytes;
     sizes.dirty_pages = dirty_pages_for(disks_, options_.granule_bytes);

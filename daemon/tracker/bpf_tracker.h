@@ -6,8 +6,8 @@
 // there; the next open_bpf_tracker() finds ring, dirty map and losses as they are, under the same capture id. A new
 // capture id means: nothing is known about writes before this moment. It is taken when
 //   - there were no pins, or only a half-made set (it is removed);
-//   - a disk of the pinned set has another size or is another disk than before (diskseq);
-//   - a disk was added and there is no slot or no room left in the dirty map for it.
+//   - a disk of the pinned set has shrunk or is another disk than before (diskseq);
+//   - a disk was added or has grown and there is no slot or no room left in the dirty map for it.
 // A disk added to the configuration otherwise joins the running capture, all of it dirty. A disk taken out of it
 // is no longer captured; its slot is not used again under the same capture id, and what the ring still has of it is
 // skipped by next(). ring_bytes, granule_bytes and in_flight_max apply when a capture is created; a pinned capture

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/tracker/capture_disks.h"
 
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -64,8 +68,8 @@ std::uint32_t find_multiplier(understudy_disk_table& table, const std::vector<Di
 }
 
 std::optional<std::string> change_of(const understudy_disk& before, const DiskInfo& now) {
-  if (size_bytes_of(before) != now.size_bytes)
-    return "disk '" + now.path + "' has changed its size from " + std::to_string(size_bytes_of(before)) + " to " +
+  if (size_bytes_of(before) > now.size_bytes)
+    return "disk '" + now.path + "' has shrunk from " + std::to_string(size_bytes_of(before)) + " to " +
            std::to_string(now.size_bytes) + " bytes";
   if (before.identity != 0 && now.sequence != 0 && before.identity != now.sequence)
     return "disk '" + now.path + "' is not the same disk as before (diskseq was " + std::to_string(before.identity) +
@@ -124,6 +128,57 @@ std::uint16_t add_disk(KernelSide& side, Usage& usage, const DiskInfo& info, std
   return slot;
 }
 
+// Waits until every BPF program that began before has ended: they run inside RCU read-side sections, and this system
+// call waits for a grace period. False where the kernel refuses it (nohz_full).
+bool wait_for_programs() { return ::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0; }
+
+// reserved[0] of a disk whose part of the dirty map is being moved: an agent that was killed in the middle leaves it.
+constexpr __u64 kMoving = 1;
+
+bool needs_more_pages(const understudy_disk& disk, const DiskInfo& info) {
+  return pages_of(info.size_bytes, granule_bytes_of(disk)) > pages_of(size_bytes_of(disk), granule_bytes_of(disk));
+}
+
+// The kernel side goes on marking granules all the time. The new part is dirty before anything is, the old part is
+// taken over after the last program that may mark it where it was.
+void grow_disk(KernelSide& side, Usage& usage, std::uint16_t slot, const DiskInfo& info) {
+  understudy_disk& disk = side.table().disks[slot];
+  const std::uint64_t granule_bytes = granule_bytes_of(disk);
+  const std::uint64_t old_granules = (size_bytes_of(disk) + granule_bytes - 1) / granule_bytes;
+  const std::uint64_t new_granules = (info.size_bytes + granule_bytes - 1) / granule_bytes;
+  const std::uint64_t before = disk.dirty_first;
+  std::uint64_t after = before;
+  if (needs_more_pages(disk, info)) {
+    after = usage.next_page * UNDERSTUDY_DIRTY_PAGE_BYTES;
+    usage.next_page += pages_of(info.size_bytes, granule_bytes);
+    CHECK_LE(usage.next_page, side.sizes().dirty_pages);
+  }
+  std::uint8_t* const states = side.dirty_states();
+  const auto mark = [states](std::uint64_t granule) {
+    shared_store(states[granule], std::uint8_t{UNDERSTUDY_GRANULE_DIRTY});
+  };
+  // The last granule may have been a short one.
+  for (std::uint64_t i = size_bytes_of(disk) / granule_bytes; i < new_granules; ++i) mark(after + i);
+  if (after != before) {
+    shared_store(disk.reserved[0], kMoving);
+    shared_store(disk.dirty_first, static_cast<__u64>(after));
+    const bool waited = wait_for_programs();
+    for (std::uint64_t i = 0; i < old_granules; ++i) {
+      if (!waited || shared_load(states[before + i]) != UNDERSTUDY_GRANULE_CLEAN) mark(after + i);
+    }
+  }
+  shared_store(disk.sectors, static_cast<__u64>(info.size_bytes / kSectorBytes));
+  shared_store(disk.reserved[0], __u64{0});
+}
+
+// What an agent left that was killed while it moved the disk's granules: which of them were dirty is not known.
+void finish_move(KernelSide& side, std::uint16_t slot) {
+  understudy_disk& disk = side.table().disks[slot];
+  if (shared_load(disk.reserved[0]) != kMoving) return;
+  shared_store(disk.all_dirty, __u32{1});
+  shared_store(disk.reserved[0], __u64{0});
+}
+
 }  // namespace
 
 std::uint32_t dirty_pages_for(const std::vector<DiskInfo>& disks, std::uint32_t granule_bytes) {
@@ -146,6 +201,7 @@ WatchOutcome watch_disks(KernelSide& side, const std::vector<DiskInfo>& disks, s
   for (const DiskInfo& info : disks) {
     if (const auto slot = active_slot(table, info.device)) {
       if (auto change = change_of(table.disks[*slot], info)) return {std::move(change), {}};
+      if (needs_more_pages(table.disks[*slot], info)) pages_wanted += pages_of(info.size_bytes, granule_bytes);
       continue;
     }
     ++slots_wanted;
@@ -171,6 +227,9 @@ WatchOutcome watch_disks(KernelSide& side, const std::vector<DiskInfo>& disks, s
     if (!slot.has_value()) {
       slot = add_disk(side, usage, info, granule_bytes, mark_new);
       outcome.watched.added.push_back(*slot);
+    } else {
+      finish_move(side, *slot);
+      if (size_bytes_of(table.disks[*slot]) < info.size_bytes) grow_disk(side, usage, *slot, info);
     }
     outcome.watched.disks.push_back(tracked_disk(table.disks[*slot], *slot, info));
   }

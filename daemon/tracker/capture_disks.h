@@ -19,8 +19,9 @@ namespace understudy {
 std::uint32_t dirty_pages_for(const std::vector<DiskInfo>& disks, std::uint32_t granule_bytes);
 
 // Brings the table to exactly these disks: those it has stay in their slots, new ones get the next free slot and are
-// marked dirty if `mark_new`, others are no longer watched. Nothing is changed when an answer is given: why the capture
-// has to be made anew ("disk 'x' has grown from ... to ..."). The disks are in the order given.
+// marked dirty if `mark_new`, others are no longer watched. A disk that has grown keeps its slot; what is new of it is
+// dirty. Nothing is changed when an answer is given: why the capture has to be made anew ("disk 'x' has shrunk from ...
+// to ..."). The disks are in the order given.
 struct WatchedDisks {
   std::vector<TrackedDisk> disks;
   std::vector<std::uint16_t> added;  // slots that were not watched before

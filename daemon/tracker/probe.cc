@@ -15,6 +15,7 @@
 #include "daemon/tracker/direct_read.h"
 #include "daemon/tracker/disk_inspect.h"
 #include "daemon/tracker/kernel_side.h"
+#include "daemon/tracker/kernel_symbols.h"
 #include "kmod-shim/bpf/layout.h"
 
 namespace understudy {
@@ -107,6 +108,7 @@ ProbeCheck check_programs(const std::string& bpffs, const KernelTypes& types, co
   constants.direct_map_base = translation.direct_map_base;
   constants.page_struct_bytes = translation.page_struct_bytes;
   constants.queue_argument = types.queue_argument;
+  constants.bio_chain_endio = kernel_symbols().bio_chain_endio;
   constexpr KernelSideSizes kSmall{1024 * 1024, 1, 64};
   auto side = KernelSide::create(directory, kSmall, constants, true);
   const Status removed = remove_pins(directory);

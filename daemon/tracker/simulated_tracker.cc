@@ -50,6 +50,7 @@ enum class CopyMode : std::uint8_t { kOff, kSettling, kSettled };
 
 struct SimulatedCapture::State {
   explicit State(SimulatedCaptureOptions given);
+  void describe_disks();
 
   std::uint64_t submit(PendingWrite write, SimulatedWriteFlags flags, bool discard);
   void capture(const PendingWrite& write, SimulatedWriteFlags flags, bool discard, bool& lost);
@@ -72,6 +73,7 @@ struct SimulatedCapture::State {
   std::deque<RingEvent> ring;
   std::uint64_t head = 0;
   std::uint64_t tail = 0;
+  std::uint64_t acknowledged = 0;
 
   Losses losses;
   std::uint64_t unprovable_base = 0;
@@ -92,12 +94,20 @@ SimulatedCapture::State::State(SimulatedCaptureOptions given) : options(std::mov
   if (options.clock == nullptr) options.clock = &system_clock();
   capture_id = options.capture_id.is_nil() ? Uuid::random() : options.capture_id;
   disks.resize(options.disks.size());
+  for (std::size_t slot = 0; slot < disks.size(); ++slot) disks[slot].disk = options.disks[slot];
+  describe_disks();
+}
+
+// From the sizes of the disks: their bytes, granules and descriptions; what there was stays.
+void SimulatedCapture::State::describe_disks() {
+  tracked.clear();
   std::vector<DirtyRegion> regions;
   for (std::size_t slot = 0; slot < disks.size(); ++slot) {
     DiskState& state = disks[slot];
-    state.disk = options.disks[slot];
     CHECK_GT(state.disk.size_bytes, 0u);
     CHECK_EQ(state.disk.size_bytes % kSectorBytes, 0u);
+    CHECK_LE(state.disk.content.size(), state.disk.size_bytes);
+    if (state.bytes.empty()) state.bytes = std::move(state.disk.content);
     state.bytes.resize(state.disk.size_bytes);
     TrackedDisk disk;
     disk.slot = static_cast<std::uint16_t>(slot);
@@ -255,6 +265,14 @@ class SimulatedTracker final : public Tracker {
   std::uint64_t ring_bytes() const override {
     std::lock_guard lock(state_.mutex);
     return state_.options.ring_bytes;
+  }
+  void keep_acknowledged(std::uint64_t seq) override {
+    std::lock_guard lock(state_.mutex);
+    state_.acknowledged = seq;
+  }
+  std::uint64_t acknowledged() const override {
+    std::lock_guard lock(state_.mutex);
+    return state_.acknowledged;
   }
   Status seek(std::uint64_t position) override;
   void release(std::uint64_t position) override;
@@ -484,6 +502,66 @@ void SimulatedCapture::fail_settle_next(std::uint32_t count) {
   std::lock_guard lock(state_->mutex);
   state_->fail_settle_next = count;
 }
+Losses SimulatedCapture::losses() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->losses_now();
+}
+std::uint64_t SimulatedCapture::head() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->head;
+}
+Uuid SimulatedCapture::capture_id() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->capture_id;
+}
+void SimulatedCapture::reboot() {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  state_->ring.clear();
+  state_->head = state_->tail = 0;
+  state_->acknowledged = 0;
+  state_->losses = {};
+  state_->unprovable_base = 0;
+  state_->copy_mode = CopyMode::kOff;
+  state_->in_flight.clear();
+  for (DiskState& disk : state_->disks) {
+    std::fill(disk.states.begin(), disk.states.end(), 0);
+    disk.all_dirty = 0;
+  }
+  state_->capture_id = Uuid::random();
+}
+
+std::uint16_t SimulatedCapture::add_disk(const std::string& path, std::span<const std::byte> content) {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  const auto slot = static_cast<std::uint16_t>(state_->disks.size());
+  state_->disks.emplace_back().disk = {path, content.size(), 512};
+  state_->describe_disks();
+  std::copy(content.begin(), content.end(), state_->disks[slot].bytes.begin());
+  state_->map->mark(slot, 0, content.size());
+  return slot;
+}
+
+void SimulatedCapture::grow_disk(std::uint16_t disk, std::span<const std::byte> content) {
+  std::lock_guard lock(state_->mutex);
+  CHECK(!state_->opened);
+  DiskState& state = state_->disks.at(disk);
+  const std::uint64_t before = state.disk.size_bytes;
+  state.disk.size_bytes += content.size();
+  state_->describe_disks();
+  std::copy(content.begin(), content.end(), state.bytes.begin() + static_cast<std::ptrdiff_t>(before));
+  state_->map->mark(disk, before, content.size());
+}
+
+void SimulatedCapture::write_unseen(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const std::byte> data) {
+  std::lock_guard lock(state_->mutex);
+  CHECK_LT(disk, state_->disks.size());
+  std::vector<std::byte>& bytes = state_->disks[disk].bytes;
+  CHECK_LE(offset_bytes, bytes.size());
+  CHECK_LE(data.size(), bytes.size() - offset_bytes);
+  std::memcpy(bytes.data() + offset_bytes, data.data(), data.size());
+}
+
 std::uint64_t SimulatedCapture::captured_writes() const {
   std::lock_guard lock(state_->mutex);
   return state_->captured_writes;

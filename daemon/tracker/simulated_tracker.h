@@ -26,6 +26,7 @@ struct SimulatedDisk {
   std::string path = "/dev/simulated";
   std::uint64_t size_bytes = 0;  // a multiple of 512
   std::uint32_t logical_block_bytes = 512;
+  std::vector<std::byte> content = {};  // when capture begins; shorter than the disk = zeros behind it
 };
 
 struct SimulatedCaptureOptions {
@@ -82,7 +83,20 @@ class SimulatedCapture {
   void set_ring_bytes(std::uint64_t bytes);      // smaller or larger from now on; what is in the ring stays
   void fail_settle_next(std::uint32_t count);    // set_copy_mode(true) answers false that many times
 
+  // The machine restarts while no agent is there: ring, dirty map, losses and writes in flight are gone, the disks keep
+  // what was applied, and capture begins anew under another identity.
+  void reboot();
+  // While no agent is there: a disk is added, or grows; what is new holds `content` and is dirty. The slot.
+  std::uint16_t add_disk(const std::string& path, std::span<const std::byte> content);
+  void grow_disk(std::uint16_t disk, std::span<const std::byte> content);
+  // A write that no capture sees, as before capture began after a reboot.
+  void write_unseen(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const std::byte> data);
+
   std::uint64_t captured_writes() const;
+  // As the Tracker says them, also while no agent lives.
+  Losses losses() const;
+  std::uint64_t head() const;
+  Uuid capture_id() const;
 
   struct State;  // of simulated_tracker.cc
 

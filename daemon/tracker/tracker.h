@@ -119,6 +119,10 @@ class Tracker {
   virtual std::uint64_t ring_bytes() const = 0;
   // Moves the cursor to an event boundary between tail() and head(): after a reconnect, to what is acknowledged.
   virtual Status seek(std::uint64_t position) = 0;
+  // The last seq that a receiver has acknowledged. Kept with the ring, so that it outlives the agent: a receiver that
+  // comes back with less was set back, and what it lacks may have been released here. 0 = not known.
+  virtual void keep_acknowledged(std::uint64_t /*seq*/) {}
+  virtual std::uint64_t acknowledged() const { return 0; }
   // Gives everything before `position` back to the kernel side.
   virtual void release(std::uint64_t position) = 0;
   // Sleeps until there is an event at the cursor, wake() is called or the time is over. Costs nothing while idle and

@@ -2,28 +2,29 @@
 #include <utility>
 
 #include "daemon/base/check.h"
-#include "daemon/base/text.h"
 #include "daemon/wire/session.h"
 
 namespace understudy {
 
 ClientSession::ClientSession(ClientSessionOptions options, std::uint64_t now_ns)
-    : options_(std::move(options)), received_ns_(now_ns), sent_ns_(now_ns) {}
+    : SessionBase(now_ns), options_(std::move(options)) {}
 
 Status ClientSession::admit(const FrameHeader& header) const {
   bool expected = false;
   switch (header.type) {
-    case FrameType::kWelcome: expected = state_ == State::kExpectWelcome; break;
+    case FrameType::kWelcome: expected = state() == State::kExpectWelcome; break;
     case FrameType::kAck:
-    case FrameType::kDigestAnswer: expected = state_ == State::kStreaming; break;
+    case FrameType::kDigestAnswer: expected = state() == State::kStreaming; break;
     case FrameType::kRefuse:
     case FrameType::kNotice:
     case FrameType::kPing:
     case FrameType::kPong:
-    case FrameType::kBye: expected = state_ == State::kExpectWelcome || state_ == State::kStreaming; break;
+    case FrameType::kBye: expected = state() == State::kExpectWelcome || state() == State::kStreaming; break;
     case FrameType::kHello:
-    case FrameType::kDigestQuestion:
-    case FrameType::kBatch: break;
+    case FrameType::kBatch:
+    case FrameType::kDeltaCache:
+    case FrameType::kDeltaBatch:
+    case FrameType::kDigestQuestion: break;
   }
   if (expected) return ok_status();
   return Error(ErrorKind::kCorrupt,
@@ -31,33 +32,26 @@ Status ClientSession::admit(const FrameHeader& header) const {
 }
 
 void ClientSession::step(SessionEvent event, std::uint64_t now_ns, std::vector<SessionAction>& actions) {
-  if (state_ == State::kClosed) return;
+  if (closed() || take_traffic(event, now_ns)) return;
   if (const auto* peer = std::get_if<PeerConnected>(&event)) {
     CHECK(state_ == State::kIdle);
-    received_ns_ = now_ns;
     connected(peer->peer, actions);
   } else if (auto* frame = std::get_if<FrameReceived>(&event)) {
-    received_ns_ = now_ns;
     received(std::move(frame->message), actions);
-  } else if (std::holds_alternative<BytesReceived>(event)) {
-    received_ns_ = now_ns;
-  } else if (std::holds_alternative<BytesSent>(event)) {
-    sent_ns_ = now_ns;
   } else if (const auto* clock = std::get_if<ClockTick>(&event)) {
-    tick(*clock, now_ns, actions);
+    // Before there is a session nobody owes anybody a sign of life, but waiting still has an end.
+    const bool idle = state_ == State::kIdle;
+    keep_alive(ClockTick{clock->reading, clock->output_pending || idle}, now_ns, "the receiver", actions);
   } else if (const auto* batch = std::get_if<BatchSent>(&event)) {
     CHECK(state_ == State::kStreaming);
     sent_seq_ = batch->last_seq;
-  } else if (auto* stop = std::get_if<StopSession>(&event)) {
-    if (state_ != State::kIdle) actions.emplace_back(SendMessage{Bye{stop->code, stop->text}});
-    close(Error(ErrorKind::kClosed, std::move(stop->text)), false, actions);
+  } else if (auto* stopped = std::get_if<StopSession>(&event)) {
+    stop(std::move(*stopped), state_ != State::kIdle, actions);
   }
 }
 
 void ClientSession::broken(const Error& error, std::vector<SessionAction>& actions) {
-  if (state_ == State::kClosed) return;
-  actions.emplace_back(SendMessage{Bye{ByeCode::kBadData, error.message()}});
-  close(error, false, actions);
+  if (!closed()) say_bad_data(error, actions);
 }
 
 void ClientSession::connected(const PeerIdentity& peer, std::vector<SessionAction>& actions) {
@@ -94,8 +88,7 @@ void ClientSession::received(Message message, std::vector<SessionAction>& action
     close(Error(ErrorKind::kClosed, "receiver '" + options_.receiver_name + "' said goodbye: " + bye->text), false,
           actions);
   } else {
-    broken(Error(ErrorKind::kCorrupt, "unexpected " + std::string(frame_type_name(type_of(message))) + " frame"),
-           actions);
+    broken(unexpected_message(message), actions);
   }
 }
 
@@ -121,7 +114,6 @@ void ClientSession::welcome(Welcome welcome, std::vector<SessionAction>& actions
   } else {
     state_ = State::kStreaming;
     sent_seq_ = acked_seq_ = welcome.position.seq;
-    peer_compatible_ = welcome.features.compatible;
     actions.emplace_back(SessionUp{std::move(welcome)});
   }
 }
@@ -135,30 +127,6 @@ void ClientSession::ack(Seq seq, std::vector<SessionAction>& actions) {
   }
   acked_seq_ = seq;
   actions.emplace_back(SessionAck{seq});
-}
-
-void ClientSession::tick(const ClockTick& tick, std::uint64_t now_ns, std::vector<SessionAction>& actions) {
-  if (!tick.reading) received_ns_ = now_ns;
-  if (now_ns - received_ns_ >= kWireSilenceNsMax) {
-    close(Error(ErrorKind::kTimeout, "no sign of life from the receiver for " + format_duration_ns(kWireSilenceNsMax)),
-          false, actions);
-    return;
-  }
-  if (state_ == State::kIdle) return;
-  if (now_ns - sent_ns_ >= kWirePingIntervalNs && !tick.output_pending) {
-    sent_ns_ = now_ns;
-    actions.emplace_back(SendMessage{Ping{++ping_token_}});
-  }
-}
-
-void ClientSession::refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions) {
-  actions.emplace_back(SendMessage{Refuse{code, text}});
-  close(Error(ErrorKind::kRefused, std::move(text)), true, actions);
-}
-
-void ClientSession::close(Error error, bool refused, std::vector<SessionAction>& actions) {
-  state_ = State::kClosed;
-  actions.emplace_back(CloseSession{std::move(error), refused});
 }
 
 }  // namespace understudy

@@ -2,6 +2,8 @@
 #include "daemon/wire/frame_codec.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 
 #include "daemon/base/check.h"
@@ -150,6 +152,7 @@ void append_payload(const Welcome& welcome, std::vector<std::byte>& out) {
   bytes.feature_bytes = static_cast<std::uint16_t>(features.size());
   bytes.device_count = static_cast<std::uint16_t>(device_count);
   bytes.geometry_bytes = static_cast<std::uint32_t>(geometry.size());
+  bytes.delta_cache_bytes_max = welcome.delta_cache_bytes_max;
   append_struct(bytes, out);
   append_text(welcome.receiver_name, out);
   append_text(software, out);
@@ -175,6 +178,12 @@ void append_payload(const Bye& bye, std::vector<std::byte>& out) {
 }
 void append_payload(const BatchFrame& batch, std::vector<std::byte>& out) {
   out.insert(out.end(), batch.bytes.begin(), batch.bytes.end());
+}
+void append_payload(const DeltaBatchFrame& batch, std::vector<std::byte>& out) {
+  out.insert(out.end(), batch.bytes.begin(), batch.bytes.end());
+}
+void append_payload(const DeltaCacheSize& size, std::vector<std::byte>& out) {
+  append_struct(NumberBytes{size.bytes}, out);
 }
 void append_payload(const Ack& ack, std::vector<std::byte>& out) { append_struct(NumberBytes{ack.seq}, out); }
 void append_payload(const Ping& ping, std::vector<std::byte>& out) { append_struct(NumberBytes{ping.token}, out); }
@@ -203,15 +212,26 @@ Result<std::vector<DiskGeometry>> read_geometry(std::span<const std::byte> bytes
 }
 
 // The part of HELLO and WELCOME that must stay readable for ever: a peer of another version is to be refused by
-// name, not as garbage. Fills `features` except its names; `rest` begins behind a header of `known_bytes`.
+// name, not as garbage. Fills `features` except its names. A newer peer's header is longer, what is more of it is
+// skipped; an older one's is shorter, down to `header_bytes_min`, and what it lacks is zero.
 template <typename T>
-bool take_header(PayloadReader& reader, T& bytes, WireFeatures& features) {
-  if (!reader.take_struct(bytes)) return false;
+bool take_header(PayloadReader& reader, std::uint32_t header_bytes_min, T& bytes, WireFeatures& features) {
+  struct Begin {
+    le32 version;
+    le32 header_bytes;
+  } begin;
+  if (!reader.take_struct(begin)) return false;
+  const std::uint32_t header_bytes = begin.header_bytes;
+  std::span<const std::byte> rest;
+  if (header_bytes < header_bytes_min || !reader.take(header_bytes - sizeof(begin), rest)) return false;
+  std::array<std::byte, sizeof(T)> known{};
+  std::memcpy(known.data(), &begin, sizeof(begin));
+  std::memcpy(known.data() + sizeof(begin), rest.data(), std::min(rest.size(), sizeof(T) - sizeof(begin)));
+  bytes = std::bit_cast<T>(known);
   features.version = bytes.version;
   features.compatible = bytes.compatible;
   features.incompatible = bytes.incompatible;
-  const std::uint32_t header_bytes = bytes.header_bytes;
-  return header_bytes >= sizeof(T) && reader.skip(header_bytes - sizeof(T));
+  return true;
 }
 
 Result<Message> decode_hello(std::span<const std::byte> payload) {
@@ -221,7 +241,7 @@ Result<Message> decode_hello(std::span<const std::byte> payload) {
   Hello hello;
   std::string features;
   std::span<const std::byte> geometry;
-  if (!take_header(reader, bytes, hello.features)) return bad_payload(kType, "header is cut short");
+  if (!take_header(reader, sizeof(HelloBytes), bytes, hello.features)) return bad_payload(kType, "header is cut short");
   if (!reader.take_text(bytes.server_name_bytes, kWireNameBytesMax, hello.server_name) ||
       !reader.take_text(bytes.software_bytes, kWireSoftwareBytesMax, hello.software) ||
       !reader.take_text(bytes.feature_bytes, kWireFeatureBytesMax, features) ||
@@ -273,7 +293,8 @@ Result<Message> decode_welcome(std::span<const std::byte> payload) {
   std::string features;
   std::span<const std::byte> devices;
   std::span<const std::byte> geometry;
-  if (!take_header(reader, bytes, welcome.features)) return bad_payload(kType, "header is cut short");
+  if (!take_header(reader, kWelcomeHeaderBytesMin, bytes, welcome.features))
+    return bad_payload(kType, "header is cut short");
   const std::size_t device_count = bytes.device_count;
   if (device_count > kWireDevicesMax) return bad_payload(kType, "too many store devices");
   if (!reader.take_text(bytes.receiver_name_bytes, kWireNameBytesMax, welcome.receiver_name) ||
@@ -289,6 +310,7 @@ Result<Message> decode_welcome(std::span<const std::byte> payload) {
   welcome.software = printable(welcome.software);
   welcome.features.incompatible_names = split_names(features);
   std::memcpy(welcome.boot_id.bytes.data(), bytes.boot_id, sizeof(bytes.boot_id));
+  welcome.delta_cache_bytes_max = bytes.delta_cache_bytes_max;
   RETURN_IF_ERROR(read_position(bytes, welcome.position));
   for (std::size_t i = 0; i < device_count; ++i) {
     le64 device;
@@ -352,6 +374,8 @@ std::string_view frame_type_name(FrameType type) {
     case FrameType::kPing: return "ping";
     case FrameType::kPong: return "pong";
     case FrameType::kBye: return "bye";
+    case FrameType::kDeltaCache: return "delta-cache";
+    case FrameType::kDeltaBatch: return "delta-batch";
     case FrameType::kDigestQuestion: return "digest-question";
     case FrameType::kDigestAnswer: return "digest-answer";
   }
@@ -388,6 +412,8 @@ std::uint32_t payload_bytes_max(FrameType type) {
     case FrameType::kNotice:
     case FrameType::kBye: return kTextFrameBytesMax;
     case FrameType::kBatch: return kBatchFrameBytesMax;
+    case FrameType::kDeltaBatch: return kDeltaBatchFrameBytesMax;
+    case FrameType::kDeltaCache:
     case FrameType::kAck:
     case FrameType::kPing:
     case FrameType::kPong: return sizeof(NumberBytes);
@@ -412,7 +438,7 @@ void append_frame(const Message& message, std::vector<std::byte>& out) {
   out.resize(begin + kFrameHeaderBytes);
   std::visit([&](const auto& typed) { append_payload(typed, out); }, message);
   const std::size_t payload_bytes = out.size() - begin - kFrameHeaderBytes;
-  CHECK_LE(payload_bytes, std::size_t{kBatchFrameBytesMax});
+  CHECK_LE(payload_bytes, std::size_t{kDeltaBatchFrameBytesMax});
   store_frame_header(std::span(out).subspan(begin).first<kFrameHeaderBytes>(), type_of(message),
                      static_cast<std::uint32_t>(payload_bytes));
 }
@@ -458,12 +484,15 @@ Result<Message> decode_payload(FrameType type, std::span<const std::byte> payloa
       ASSIGN_OR_RETURN(DigestAnswer answer, decode_digest_answer(payload));
       return Message(std::move(answer));
     }
+    case FrameType::kDeltaBatch: return Message(DeltaBatchFrame{payload});
+    case FrameType::kDeltaCache:
     case FrameType::kAck:
     case FrameType::kPing:
     case FrameType::kPong: break;
   }
   auto number = decode_number(type, payload);
   if (!number.ok()) return std::move(number).error();
+  if (type == FrameType::kDeltaCache) return Message(DeltaCacheSize{*number});
   if (type == FrameType::kAck) return Message(Ack{*number});
   if (type == FrameType::kPing) return Message(Ping{*number});
   return Message(Pong{*number});

@@ -23,7 +23,7 @@ namespace understudy {
 // What both ends say of the protocol they speak.
 struct WireFeatures {
   std::uint32_t version = kWireVersion;
-  std::uint32_t compatible = kWireLz4 | kWireZstd | kWireDigest;
+  std::uint32_t compatible = kWireLz4 | kWireZstd | kWireDeltas | kWireDigest;
   std::uint32_t incompatible = 0;
   // A name for each bit set in `incompatible`, lowest first, so that a peer that has never heard of it can name it.
   std::vector<std::string> incompatible_names;
@@ -48,6 +48,7 @@ struct Welcome {
   std::string software;
   Uuid boot_id;                              // of the receiver's machine
   std::vector<std::uint64_t> store_devices;  // whole disks under the store, kernel dev_t (major << 20 | minor)
+  std::uint64_t delta_cache_bytes_max = 0;   // what this session may ask for; 0 = no deltas
 };
 
 enum class RefuseCode : std::uint16_t {
@@ -102,8 +103,18 @@ struct Bye {
   std::string text;
 };
 
-using Message = std::variant<Hello, Welcome, Refuse, BatchFrame, Ack, Notice, Ping, Pong, Bye, DigestQuestion,
-                             DigestAnswer>;
+// From here on both ends' caches are empty and at most so large.
+struct DeltaCacheSize {
+  std::uint64_t bytes = 0;
+};
+// One batch against the cache (delta_codec.h); not looked into here.
+struct DeltaBatchFrame {
+  std::span<const std::byte> bytes;
+};
+
+// In the order of FrameType.
+using Message = std::variant<Hello, Welcome, Refuse, BatchFrame, Ack, Notice, Ping, Pong, Bye, DeltaCacheSize,
+                             DeltaBatchFrame, DigestQuestion, DigestAnswer>;
 
 struct FrameHeader {
   FrameType type = FrameType::kPing;

@@ -27,16 +27,22 @@ enum class FrameType : std::uint8_t {
   kPing = 7,     // either way, when nothing else was sent for a while
   kPong = 8,     // the answer
   kBye = 9,      // either way: the sender closes on purpose
-  kDigestQuestion = 10,  // agent -> receiver: is this region the same there?
-  kDigestAnswer = 11,    // receiver -> agent
+  // Only to a receiver whose WELCOME has kWireDeltas.
+  kDeltaCache = 10,  // agent -> receiver: both caches are empty from here on, and so large
+  kDeltaBatch = 11,  // agent -> receiver: one batch as what changed against the cache
+  // Only when both ends have kWireDigest.
+  kDigestQuestion = 12,  // agent -> receiver: is this region the same there?
+  kDigestAnswer = 13,    // receiver -> agent
 };
-inline constexpr std::uint8_t kFrameTypeMax = 11;
+inline constexpr std::uint8_t kFrameTypeMax = 13;
 
 // Limits of payloads; a frame above its limit ends the session before anything is allocated for it.
 inline constexpr std::uint32_t kHelloBytesMax = 64u << 10;
 inline constexpr std::uint32_t kWelcomeBytesMax = 64u << 10;
 inline constexpr std::uint32_t kTextFrameBytesMax = 4u << 10;  // REFUSE, NOTICE, BYE
 inline constexpr std::uint32_t kBatchFrameBytesMax = static_cast<std::uint32_t>(kBatchEncodedBytesMax);
+// Never longer than the plain batch but for its own header and a last operation.
+inline constexpr std::uint32_t kDeltaBatchFrameBytesMax = kBatchFrameBytesMax + (4u << 10);
 
 // Limits inside payloads.
 inline constexpr std::size_t kWireNameBytesMax = 64;       // server and receiver names
@@ -49,7 +55,8 @@ inline constexpr std::size_t kWireDevicesMax = 256;        // disks under a stor
 // Compatible flags: may be ignored by who does not know them.
 inline constexpr std::uint32_t kWireLz4 = 1u << 0;   // the sender can decode lz4 batches
 inline constexpr std::uint32_t kWireZstd = 1u << 1;  // the sender can decode zstd batches
-inline constexpr std::uint32_t kWireDigest = 1u << 2;  // the sender understands the frames of a digest scan
+inline constexpr std::uint32_t kWireDeltas = 1u << 2;  // the sender can decode DELTA_BATCH
+inline constexpr std::uint32_t kWireDigest = 1u << 3;  // the sender understands the frames of a digest scan
 // Incompatible flags: a peer that does not know one refuses the session, naming it. None is defined in version 1.
 inline constexpr std::uint32_t kWireIncompatibleKnown = 0;
 
@@ -106,8 +113,10 @@ struct WelcomeBytes {
   le16 feature_bytes;
   le16 device_count;
   le32 geometry_bytes;
+  le64 delta_cache_bytes_max;  // the largest cache for this session; 0 = no deltas. Absent in the first receivers
 };
-static_assert(sizeof(WelcomeBytes) == 112 && alignof(WelcomeBytes) == 1);
+static_assert(sizeof(WelcomeBytes) == 120 && alignof(WelcomeBytes) == 1);
+inline constexpr std::uint32_t kWelcomeHeaderBytesMin = 112;
 
 // REFUSE and BYE; the text is behind it.
 struct ReasonBytes {
@@ -126,10 +135,25 @@ struct NoticeBytes {
 };
 static_assert(sizeof(NoticeBytes) == 8);
 
-// ACK (seq), PING and PONG (token).
+// ACK (seq), PING and PONG (token), DELTA_CACHE (bytes).
 struct NumberBytes {
   le64 value;
 };
 static_assert(sizeof(NumberBytes) == 8);
+
+// DELTA_BATCH. Behind it: header and stored table of the batch as it would be without payload compression, then the
+// operations and the literals, each compressed by its codec (delta_codec.h).
+struct DeltaBatchBytes {
+  le32 head_bytes;  // of batch header and stored table
+  le32 operations_raw_bytes;
+  le32 operations_stored_bytes;
+  le32 literals_raw_bytes;
+  le32 literals_stored_bytes;
+  std::uint8_t operations_codec;  // Codec of record/batch.h
+  std::uint8_t literals_codec;
+  std::uint8_t store_codec;  // what the receiver compresses the rebuilt batch with
+  std::uint8_t reserved;
+};
+static_assert(sizeof(DeltaBatchBytes) == 24 && alignof(DeltaBatchBytes) == 1);
 
 }  // namespace understudy

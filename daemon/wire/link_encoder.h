@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Turns outgoing batches into frames on threads of its own, in order: several are compressed at a time, the results
 // come out as they went in. Encoded frames waiting for the socket are bounded; raw batches are bounded by who pushes
-// them.
+// them. Deltas are made by one thread after the other, in the order of the batches; all the rest runs side by side.
 //
 // Threads: any thread may call anything.
 #pragma once
@@ -19,13 +19,22 @@
 
 #include "daemon/record/batch.h"
 #include "daemon/replicate/link.h"
+#include "daemon/wire/delta_codec.h"
+#include "daemon/wire/encoder_effort.h"
 
 namespace understudy {
 
 struct EncodedBatch {
-  std::vector<std::byte> frame;  // header and batch
+  std::vector<std::byte> frame;  // DELTA_CACHE, where the cache begins anew, then BATCH or DELTA_BATCH
   BatchInfo info;
-  std::uint64_t raw_bytes = 0;  // payload before compression
+  std::uint64_t raw_bytes = 0;      // payload before deltas and compression
+  std::uint64_t changed_bytes = 0;  // of these, what was left of it by deltas
+};
+
+struct EncoderStatus {
+  std::uint64_t delta_cache_bytes = 0;      // memory of the cache
+  std::uint64_t delta_cache_bytes_max = 0;  // agreed with the receiver; 0 = no deltas
+  const char* effort = "full";              // EncoderEffort
 };
 
 class LinkEncoder {
@@ -34,11 +43,13 @@ class LinkEncoder {
   LinkEncoder(unsigned thread_count, std::function<void()> ready);
   ~LinkEncoder();
 
-  // For batches that are not being encoded yet. With `adaptive`, a batch goes out uncompressed while the socket has
-  // nothing to do and others wait to be encoded: then compression is what makes the stream slow.
+  // For batches that are not being encoded yet. With `adaptive`, less is done for a batch while that is what makes the
+  // stream slow (encoder_effort.h).
   void set_compression(const Compression& compression, bool adaptive);
-  // Codecs the receiver can decode (kWireLz4, kWireZstd); others are not used.
-  void set_peer_codecs(std::uint32_t compatible);
+  // How much memory deltas may use here; 0 = no deltas. Takes effect with the next batch, also within a session.
+  void set_delta_cache_bytes(std::uint64_t bytes);
+  // What the receiver of this session can decode (kWireLz4, kWireZstd, kWireDeltas); the rest is not used.
+  void set_peer(std::uint32_t compatible, std::uint64_t delta_cache_bytes_max);
 
   void push(std::unique_ptr<OutgoingBatch> batch);
   // The next batch in order, if it is encoded.
@@ -52,6 +63,7 @@ class LinkEncoder {
   std::uint64_t queued_bytes() const { return queued_bytes_.load(std::memory_order_relaxed); }
   // Bytes of frames that are encoded and not popped: at most kLinkEncodedBytesMax and a batch per thread.
   std::uint64_t encoded_bytes() const;
+  EncoderStatus status() const;
 
  private:
   struct Slot {
@@ -60,8 +72,20 @@ class LinkEncoder {
     bool done = false;
     bool dropped = false;  // by clear(), while it was being encoded
   };
+  // How one batch is encoded; decided when a thread takes it, in the order of the batches.
+  struct Plan {
+    Compression compression;
+    bool deltas = false;
+    std::optional<std::uint64_t> resize_cache;  // first of all
+    std::uint64_t turn = 0;                     // with `deltas` or `resize_cache`
+  };
   void run();
-  Compression choose_compression() const;  // under mutex_
+  Plan make_plan();  // under mutex_
+  // `waited_ns`: of it, how long it was not this thread's turn.
+  void encode(const OutgoingBatch& batch, const Plan& plan, EncodedBatch& encoded, std::uint64_t& waited_ns);
+  bool encode_delta(const OutgoingBatch& batch, const Plan& plan, EncodedBatch& encoded, std::uint64_t& waited_ns);
+  std::uint64_t wait_for_turn(std::uint64_t turn);
+  void end_turn();
 
   std::function<void()> ready_;
   mutable std::mutex mutex_;
@@ -74,7 +98,16 @@ class LinkEncoder {
   bool stop_ = false;
   bool adaptive_ = true;
   Compression compression_;
-  std::uint32_t peer_codecs_ = 0;
+  std::uint64_t delta_cache_bytes_ = 0;  // wanted here
+  std::uint32_t peer_compatible_ = 0;
+  std::uint64_t peer_delta_cache_bytes_max_ = 0;
+  std::uint64_t cache_bytes_ = 0;  // as both ends have it behind the last planned batch
+  EncoderEffort effort_;
+  std::uint64_t next_turn_ = 0;
+  std::uint64_t turn_ = 0;          // whose turn with delta_ it is
+  std::condition_variable turned_;  // turn_ moved
+  DeltaEncoder delta_;              // of the thread whose turn it is
+  std::atomic<std::uint64_t> cache_bytes_used_{0};
   std::vector<std::vector<std::byte>> spare_frames_;
   std::atomic<std::uint64_t> queued_bytes_{0};
   std::vector<std::thread> threads_;

@@ -8,14 +8,14 @@
 namespace understudy {
 
 ServerSession::ServerSession(ServerSessionOptions options, std::uint64_t now_ns)
-    : options_(std::move(options)), accepted_ns_(now_ns), received_ns_(now_ns), sent_ns_(now_ns) {}
+    : SessionBase(now_ns), options_(std::move(options)), accepted_ns_(now_ns) {}
 
 Status ServerSession::admit(const FrameHeader& header) const {
   const auto unexpected = [&](std::string_view when) {
     return Status(Error(ErrorKind::kCorrupt, "unexpected " + std::string(frame_type_name(header.type)) + " frame of " +
                                                  std::to_string(header.payload_bytes) + " bytes " + std::string(when)));
   };
-  switch (state_) {
+  switch (state()) {
     case State::kConnecting:
     case State::kClosed: return unexpected("outside a session");
     case State::kExpectHello:
@@ -35,16 +35,19 @@ Status ServerSession::admit(const FrameHeader& header) const {
     case FrameType::kBatch:
       if (state_ == State::kStreaming) return ok_status();
       return unexpected("before welcome");
+    case FrameType::kDeltaCache:
+    case FrameType::kDeltaBatch:
+      if (state_ == State::kStreaming && delta_cache_bytes_max_ != 0) return ok_status();
+      return unexpected("in a session without deltas");
     default: return unexpected("from an agent");
   }
 }
 
 void ServerSession::step(SessionEvent event, std::uint64_t now_ns, std::vector<SessionAction>& actions) {
-  if (state_ == State::kClosed) return;
+  if (closed() || take_traffic(event, now_ns)) return;
   if (auto* connected = std::get_if<PeerConnected>(&event)) {
     CHECK(state_ == State::kConnecting);
     peer_ = std::move(connected->peer);
-    received_ns_ = now_ns;
     state_ = State::kExpectHello;
     if (peer_.identity.role != WireRole::kAgent) {
       refuse(RefuseCode::kIdentity,
@@ -53,17 +56,13 @@ void ServerSession::step(SessionEvent event, std::uint64_t now_ns, std::vector<S
              actions);
     }
   } else if (auto* frame = std::get_if<FrameReceived>(&event)) {
-    received_ns_ = now_ns;
     received(std::move(frame->message), actions);
-  } else if (std::holds_alternative<BytesReceived>(event)) {
-    received_ns_ = now_ns;
-  } else if (std::holds_alternative<BytesSent>(event)) {
-    sent_ns_ = now_ns;
   } else if (auto* clock = std::get_if<ClockTick>(&event)) {
     tick(*clock, now_ns, actions);
   } else if (auto* attached = std::get_if<Attached>(&event)) {
     CHECK(state_ == State::kAttaching);
     acked_seq_ = attached->welcome.position.seq;
+    delta_cache_bytes_max_ = attached->welcome.delta_cache_bytes_max;
     attached->welcome.receiver_name = options_.receiver_name;
     state_ = State::kStreaming;
     actions.emplace_back(SendMessage{std::move(attached->welcome)});
@@ -80,17 +79,15 @@ void ServerSession::step(SessionEvent event, std::uint64_t now_ns, std::vector<S
   } else if (auto* notice = std::get_if<NoticeChanged>(&event)) {
     if (state_ != State::kAttaching && state_ != State::kStreaming) return;
     actions.emplace_back(SendMessage{std::move(notice->notice)});
-  } else if (auto* stop = std::get_if<StopSession>(&event)) {
-    actions.emplace_back(SendMessage{Bye{stop->code, stop->text}});
-    close(Error(ErrorKind::kClosed, std::move(stop->text)), false, actions);
+  } else if (auto* stopped = std::get_if<StopSession>(&event)) {
+    stop(std::move(*stopped), true, actions);
   }
 }
 
 void ServerSession::broken(const Error& error, std::vector<SessionAction>& actions) {
-  if (state_ == State::kClosed) return;
+  if (closed()) return;
   if (state_ == State::kStreaming) {
-    actions.emplace_back(SendMessage{Bye{ByeCode::kBadData, error.message()}});
-    close(error, false, actions);
+    say_bad_data(error, actions);
   } else {
     refuse(RefuseCode::kProtocol, error.message(), actions);
   }
@@ -104,6 +101,10 @@ void ServerSession::received(Message message, std::vector<SessionAction>& action
   } else if (auto* question = std::get_if<DigestQuestion>(&message);
              question != nullptr && state_ == State::kStreaming) {
     actions.emplace_back(DeliverDigestQuestion{std::move(*question)});
+  } else if (std::holds_alternative<DeltaBatchFrame>(message) && state_ == State::kStreaming) {
+    actions.emplace_back(DeliverDelta{});
+  } else if (const auto* size = std::get_if<DeltaCacheSize>(&message); size != nullptr && state_ == State::kStreaming) {
+    resize_delta_cache(size->bytes, actions);
   } else if (const auto* ping = std::get_if<Ping>(&message); ping != nullptr && state_ != State::kExpectHello) {
     actions.emplace_back(SendMessage{Pong{ping->token}});
   } else if (std::holds_alternative<Pong>(message) && state_ != State::kExpectHello) {
@@ -115,8 +116,7 @@ void ServerSession::received(Message message, std::vector<SessionAction>& action
   } else if (auto* bye = std::get_if<Bye>(&message)) {
     close(Error(ErrorKind::kClosed, "agent said goodbye: " + bye->text), false, actions);
   } else {
-    broken(Error(ErrorKind::kCorrupt, "unexpected " + std::string(frame_type_name(type_of(message))) + " frame"),
-           actions);
+    broken(unexpected_message(message), actions);
   }
 }
 
@@ -141,33 +141,22 @@ void ServerSession::hello(Hello hello, std::vector<SessionAction>& actions) {
   }
 }
 
+void ServerSession::resize_delta_cache(std::uint64_t bytes, std::vector<SessionAction>& actions) {
+  if (bytes > delta_cache_bytes_max_) {
+    broken(Error(ErrorKind::kCorrupt, "delta-cache frame asks for " + std::to_string(bytes) +
+                                          " bytes, this session was granted " + std::to_string(delta_cache_bytes_max_)),
+           actions);
+    return;
+  }
+  actions.emplace_back(ResizeDeltaCache{bytes});
+}
+
 void ServerSession::tick(const ClockTick& tick, std::uint64_t now_ns, std::vector<SessionAction>& actions) {
-  if (state_ == State::kConnecting || state_ == State::kExpectHello) {
-    if (now_ns - accepted_ns_ >= kWireHandshakeNsMax) {
-      close(Error(ErrorKind::kTimeout, "no hello within " + format_duration_ns(kWireHandshakeNsMax)), true, actions);
-    }
-    return;
+  if (state_ != State::kConnecting && state_ != State::kExpectHello) {
+    keep_alive(tick, now_ns, "the agent", actions);
+  } else if (now_ns - accepted_ns_ >= kWireHandshakeNsMax) {
+    close(Error(ErrorKind::kTimeout, "no hello within " + format_duration_ns(kWireHandshakeNsMax)), true, actions);
   }
-  if (!tick.reading) received_ns_ = now_ns;
-  if (now_ns - received_ns_ >= kWireSilenceNsMax) {
-    close(Error(ErrorKind::kTimeout, "no sign of life from the agent for " + format_duration_ns(kWireSilenceNsMax)),
-          false, actions);
-    return;
-  }
-  if (now_ns - sent_ns_ >= kWirePingIntervalNs && !tick.output_pending) {
-    sent_ns_ = now_ns;
-    actions.emplace_back(SendMessage{Ping{++ping_token_}});
-  }
-}
-
-void ServerSession::refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions) {
-  actions.emplace_back(SendMessage{Refuse{code, text}});
-  close(Error(ErrorKind::kRefused, std::move(text)), true, actions);
-}
-
-void ServerSession::close(Error error, bool refused, std::vector<SessionAction>& actions) {
-  state_ = State::kClosed;
-  actions.emplace_back(CloseSession{std::move(error), refused});
 }
 
 }  // namespace understudy

@@ -42,6 +42,12 @@ struct DeliverBatch {};
 struct DeliverDigestQuestion {
   DigestQuestion question;
 };
+// Receiver: rebuild the batch that was just received as a delta, and hand it to the store.
+struct DeliverDelta {};
+// Receiver: empty the cache for deltas; from now on it is so large.
+struct ResizeDeltaCache {
+  std::uint64_t bytes = 0;
+};
 // Agent: the receiver accepted; its answer.
 struct SessionUp {
   Welcome welcome;
@@ -61,8 +67,8 @@ struct CloseSession {
   bool refused = false;
 };
 using SessionAction =
-    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDigestQuestion, SessionUp, SessionAck, SessionNotice,
-                 SessionDigestAnswer, CloseSession>;
+    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDelta, ResizeDeltaCache, DeliverDigestQuestion, SessionUp,
+                 SessionAck, SessionNotice, SessionDigestAnswer, CloseSession>;
 
 // --- events ---
 // TLS is up and the peer's certificate is proved.
@@ -110,11 +116,35 @@ struct StopSession {
 using SessionEvent = std::variant<PeerConnected, FrameReceived, BytesReceived, BytesSent, ClockTick, BatchSent,
                                   Attached, AttachRefused, Committed, DigestAnswered, NoticeChanged, StopSession>;
 
+// What is the same at both ends: signs of life, and how a session ends.
+class SessionBase {
+ protected:
+  explicit SessionBase(std::uint64_t now_ns) : received_ns_(now_ns), sent_ns_(now_ns) {}
+
+  // Takes events that only tell that bytes moved; notes the time of those that bring some. True = it was such a one.
+  bool take_traffic(const SessionEvent& event, std::uint64_t now_ns);
+  // Gives a silent peer up ("no sign of life from the agent ..."), or says something when nothing was said for long.
+  void keep_alive(const ClockTick& tick, std::uint64_t now_ns, const char* peer, std::vector<SessionAction>& actions);
+  void refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions);
+  // Says goodbye because of what the peer sent.
+  void say_bad_data(const Error& error, std::vector<SessionAction>& actions);
+  void stop(StopSession stop, bool say_so, std::vector<SessionAction>& actions);
+  void close(Error error, bool refused, std::vector<SessionAction>& actions);
+  static Error unexpected_message(const Message& message);
+  bool closed() const { return closed_; }
+
+ private:
+  bool closed_ = false;
+  std::uint64_t received_ns_;
+  std::uint64_t sent_ns_;
+  std::uint64_t ping_token_ = 0;
+};
+
 struct ServerSessionOptions {
   std::string receiver_name;
 };
 
-class ServerSession {
+class ServerSession : private SessionBase {
  public:
   enum class State : std::uint8_t { kConnecting, kExpectHello, kAttaching, kStreaming, kClosed };
 
@@ -128,23 +158,20 @@ class ServerSession {
   // A frame or header could not be decoded.
   void broken(const Error& error, std::vector<SessionAction>& actions);
 
-  State state() const { return state_; }
+  State state() const { return closed() ? State::kClosed : state_; }
   const PeerIdentity& peer() const { return peer_; }
 
  private:
   void received(Message message, std::vector<SessionAction>& actions);
   void hello(Hello hello, std::vector<SessionAction>& actions);
+  void resize_delta_cache(std::uint64_t bytes, std::vector<SessionAction>& actions);
   void tick(const ClockTick& tick, std::uint64_t now_ns, std::vector<SessionAction>& actions);
-  void refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions);
-  void close(Error error, bool refused, std::vector<SessionAction>& actions);
 
   ServerSessionOptions options_;
   State state_ = State::kConnecting;
   PeerIdentity peer_;
   std::uint64_t accepted_ns_;
-  std::uint64_t received_ns_;
-  std::uint64_t sent_ns_;
-  std::uint64_t ping_token_ = 0;
+  std::uint64_t delta_cache_bytes_max_ = 0;  // as granted in WELCOME
   Seq acked_seq_ = 0;
 };
 
@@ -153,7 +180,7 @@ struct ClientSessionOptions {
   Hello hello;
 };
 
-class ClientSession {
+class ClientSession : private SessionBase {
  public:
   enum class State : std::uint8_t { kIdle, kExpectWelcome, kStreaming, kClosed };
 
@@ -163,25 +190,16 @@ class ClientSession {
   void step(SessionEvent event, std::uint64_t now_ns, std::vector<SessionAction>& actions);
   void broken(const Error& error, std::vector<SessionAction>& actions);
 
-  State state() const { return state_; }
-  // Codecs the receiver can decode: its compatible flags.
-  std::uint32_t peer_compatible() const { return peer_compatible_; }
+  State state() const { return closed() ? State::kClosed : state_; }
 
  private:
   void connected(const PeerIdentity& peer, std::vector<SessionAction>& actions);
   void received(Message message, std::vector<SessionAction>& actions);
   void welcome(Welcome welcome, std::vector<SessionAction>& actions);
   void ack(Seq seq, std::vector<SessionAction>& actions);
-  void tick(const ClockTick& tick, std::uint64_t now_ns, std::vector<SessionAction>& actions);
-  void refuse(RefuseCode code, std::string text, std::vector<SessionAction>& actions);
-  void close(Error error, bool refused, std::vector<SessionAction>& actions);
 
   ClientSessionOptions options_;
   State state_ = State::kIdle;
-  std::uint64_t received_ns_;
-  std::uint64_t sent_ns_;
-  std::uint64_t ping_token_ = 0;
-  std::uint32_t peer_compatible_ = 0;
   Seq sent_seq_ = 0;
   Seq acked_seq_ = 0;
 };

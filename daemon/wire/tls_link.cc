@@ -14,6 +14,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <deque>
 #include <mutex>
 #include <random>
@@ -55,9 +56,13 @@ class TlsLink::Connection {
         work_(asio::make_work_guard(io_)),
         retry_timer_(io_),
         tick_timer_(io_),
+        bandwidth_timer_(io_),
+        bandwidth_(options_.bandwidth),
         encoder_(options_.encoder_threads, [this] { schedule_pump(); }) {
     encoder_.set_compression(options_.compression, options_.adaptive_compression);
+    encoder_.set_delta_cache_bytes(options_.delta_cache_bytes);
     asio::post(io_, [this] {
+      apply_bandwidth();
       tick();
       attempt();
     });
@@ -120,11 +125,26 @@ class TlsLink::Connection {
     statistics.raw_bytes_sent = raw_bytes_sent_.load(std::memory_order_relaxed);
     statistics.wire_bytes_sent = wire_bytes_sent_.load(std::memory_order_relaxed);
     statistics.queued_bytes = encoder_.queued_bytes() + writing_bytes_.load(std::memory_order_relaxed);
+    statistics.changed_bytes_sent = changed_bytes_sent_.load(std::memory_order_relaxed);
+    const EncoderStatus encoder = encoder_.status();
+    statistics.delta_cache_bytes = encoder.delta_cache_bytes;
+    statistics.delta_cache_bytes_max = encoder.delta_cache_bytes_max;
+    statistics.effort = encoder.effort;
+    statistics.bandwidth_limit = bandwidth_limit_.load(std::memory_order_relaxed);
     return statistics;
   }
 
   void set_compression(const Compression& compression, bool adaptive) {
     encoder_.set_compression(compression, adaptive);
+  }
+
+  void set_delta_cache_bytes(std::uint64_t bytes) { encoder_.set_delta_cache_bytes(bytes); }
+
+  void set_bandwidth(const BandwidthPlan& plan) {
+    asio::post(io_, [this, plan] {
+      bandwidth_ = plan;
+      apply_bandwidth();
+    });
   }
 
   void set_hello(const Hello& hello) {
@@ -297,13 +317,13 @@ class TlsLink::Connection {
   }
 
   void session_up(Welcome welcome) {
-    encoder_.set_peer_codecs(session_->peer_compatible());
+    encoder_.set_peer(welcome.features.compatible, welcome.delta_cache_bytes_max);
     LinkUp up;
     up.position = std::move(welcome.position);
     up.receiver_name = std::move(welcome.receiver_name);
     up.receiver_boot_id = welcome.boot_id;
     up.store_devices = std::move(welcome.store_devices);
-    up.digests = (session_->peer_compatible() & kWireDigest) != 0;
+    up.digests = (welcome.features.compatible & kWireDigest) != 0;
     written_seq_ = up.position.seq;
     up_since_ns_ = now_ns();
     last_down_text_.clear();
@@ -426,6 +446,7 @@ class TlsLink::Connection {
     if (batch_done_ < batch_->frame.size()) return;
     batches_sent_.fetch_add(1, std::memory_order_relaxed);
     raw_bytes_sent_.fetch_add(batch_->raw_bytes, std::memory_order_relaxed);
+    changed_bytes_sent_.fetch_add(batch_->changed_bytes, std::memory_order_relaxed);
     writing_bytes_.store(0, std::memory_order_relaxed);
     encoder_.recycle(std::move(batch_->frame));
     batch_.reset();
@@ -433,21 +454,24 @@ class TlsLink::Connection {
 
   void pump() {
     if (write_waiting_ || pumping_) return;
+    const std::size_t turn_bytes = std::min(kWriteTurnBytes, bucket_.available(now_ns()));
+    if (turn_bytes == 0) return wait_for_bandwidth();
     pumping_ = true;
     TlsState state = TlsState::kOk;
     std::size_t written = 0;
-    while (written < kWriteTurnBytes) {
+    while (written < turn_bytes) {
       const std::span<const std::byte> output = next_output();
       if (output.empty()) break;
-      const TlsResult result = tls_->write(output);
+      const TlsResult result = tls_->write(output.first(std::min(output.size(), turn_bytes - written)));
       written += result.bytes;
       output_taken(result.bytes);
       state = result.state;
       if (state != TlsState::kOk) break;
     }
     pumping_ = false;
-    const bool turn_over = state == TlsState::kOk && written >= kWriteTurnBytes;
-    if (state == TlsState::kOk && !turn_over) state = tls_->flush();
+    const bool turn_over = state == TlsState::kOk && written >= turn_bytes;
+    // With a limit, what was taken from the bucket is sent before more is asked of it.
+    if (state == TlsState::kOk && (!turn_over || bucket_.is_limited())) state = tls_->flush();
     count_wire_bytes();
     if (state == TlsState::kFailed) return write_failed();
     if (state != TlsState::kOk) {
@@ -461,6 +485,32 @@ class TlsLink::Connection {
         if (number == attempt_number_ && session_) pump();
       });
     }
+  }
+
+  // The limit that holds at this time of day.
+  void apply_bandwidth() {
+    std::uint64_t limit = bandwidth_.limit;
+    if (!bandwidth_.windows.empty()) {
+      const auto seconds = static_cast<std::time_t>(system_clock().wall_ns() / 1'000'000'000);
+      std::tm local{};
+      ::tzset();
+      if (::localtime_r(&seconds, &local) != nullptr) limit = bandwidth_.limit_at(local);
+    }
+    if (limit == bucket_.rate()) return;
+    bucket_.set_rate(limit, now_ns());
+    bandwidth_limit_.store(limit, std::memory_order_relaxed);
+    bandwidth_timer_.cancel();
+    if (std::exchange(bandwidth_waiting_, false) && session_) pump();
+  }
+
+  void wait_for_bandwidth() {
+    if (bandwidth_waiting_) return;
+    bandwidth_waiting_ = true;
+    bandwidth_timer_.expires_after(std::chrono::nanoseconds(bucket_.wait_ns(now_ns())));
+    bandwidth_timer_.async_wait(guarded([this] {
+      bandwidth_waiting_ = false;
+      if (session_) pump();
+    }));
   }
 
   // The receiver may have said why before it closed: that is worth more than "broken pipe".
@@ -501,6 +551,7 @@ class TlsLink::Connection {
   void count_wire_bytes() {
     const std::uint64_t sent = tls_->bytes_sent();
     if (sent == counted_wire_bytes_) return;
+    bucket_.take(sent - counted_wire_bytes_);
     wire_bytes_sent_.fetch_add(sent - counted_wire_bytes_, std::memory_order_relaxed);
     counted_wire_bytes_ = sent;
     sent_since_tick_ = true;
@@ -517,6 +568,7 @@ class TlsLink::Connection {
   }
 
   void on_tick() {
+    apply_bandwidth();
     if (session_) {
       if (std::exchange(sent_since_tick_, false)) step(BytesSent{});
       if (session_) step(ClockTick{true, write_waiting_});
@@ -546,6 +598,8 @@ class TlsLink::Connection {
     next_batch_.reset();
     counted_wire_bytes_ = 0;
     write_waiting_ = false;
+    bandwidth_timer_.cancel();
+    bandwidth_waiting_ = false;
     up_since_ns_ = 0;
     connecting_to_.clear();
     {
@@ -592,7 +646,9 @@ class TlsLink::Connection {
 
   std::atomic<std::uint64_t> batches_sent_{0};
   std::atomic<std::uint64_t> raw_bytes_sent_{0};
+  std::atomic<std::uint64_t> changed_bytes_sent_{0};
   std::atomic<std::uint64_t> wire_bytes_sent_{0};
+  std::atomic<std::uint64_t> bandwidth_limit_{0};
   std::atomic<std::uint64_t> writing_bytes_{0};  // raw bytes of the batch being written
   std::atomic<bool> pump_scheduled_{false};
 
@@ -613,6 +669,10 @@ class TlsLink::Connection {
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::steady_timer retry_timer_;
   asio::steady_timer tick_timer_;
+  asio::steady_timer bandwidth_timer_;
+  BandwidthPlan bandwidth_;
+  TokenBucket bucket_;
+  bool bandwidth_waiting_ = false;
   std::unique_ptr<HostLookup> lookup_;
   std::vector<SocketAddress> addresses_;
   std::size_t address_index_ = 0;
@@ -660,6 +720,8 @@ LinkStatistics TlsLink::statistics() const { return connection_->statistics(); }
 void TlsLink::set_compression(const Compression& compression, bool adaptive) {
   connection_->set_compression(compression, adaptive);
 }
+void TlsLink::set_delta_cache_bytes(std::uint64_t bytes) { connection_->set_delta_cache_bytes(bytes); }
+void TlsLink::set_bandwidth(const BandwidthPlan& plan) { connection_->set_bandwidth(plan); }
 void TlsLink::set_hello(const Hello& hello) { connection_->set_hello(hello); }
 
 }  // namespace understudy

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "daemon/replicate/link.h"
+#include "daemon/wire/bandwidth.h"
 #include "daemon/wire/frame_codec.h"
 #include "daemon/wire/tls_context.h"
 
@@ -26,7 +27,9 @@ struct TlsLinkOptions {
   std::string receiver_name;  // what its certificate must say
   TlsFiles tls;
   Compression compression;
-  bool adaptive_compression = true;  // leave compression out while it is what slows the stream down
+  bool adaptive_compression = true;  // do less for a batch while that is what slows the stream down
+  std::uint64_t delta_cache_bytes = 0;  // memory for byte-level deltas here, and as much at the receiver; 0 = none
+  BandwidthPlan bandwidth;
   unsigned encoder_threads = 1;
   // Server, names, epoch, disks and software; `instance` and `boot_id` are filled in when nil.
   Hello hello;
@@ -52,6 +55,10 @@ class TlsLink : public Link {
 
   // From the next batch on.
   void set_compression(const Compression& compression, bool adaptive);
+  // From the next batch on: the caches at both ends begin anew with this size, or the receiver's bound. 0 = no deltas.
+  void set_delta_cache_bytes(std::uint64_t bytes);
+  // From now on, for what is sent to the socket, TLS included.
+  void set_bandwidth(const BandwidthPlan& plan);
   // For the next session: epoch or disks have changed. Thread-safe.
   void set_hello(const Hello& hello);
 

@@ -11,10 +11,6 @@ char _license[] SEC("license") = "GPL";
 
 struct understudy_calibrate calibrate SEC(".data.calibrate") = {};
 
-/* The kernel's variables; known to /proc/kallsyms only with CONFIG_KALLSYMS_ALL. */
-extern const void vmemmap_base __ksym __weak;
-extern const void page_offset_base __ksym __weak;
-
 SEC("tp_btf/block_bio_queue")
 int find_bases(unsigned long long *ctx)
 {
@@ -33,10 +29,12 @@ int find_bases(unsigned long long *ctx)
 	calibrate.offset = segment.offset + bio->bi_iter.bi_bvec_done;
 	calibrate.disk = (__u64)disk_of(bio);
 	calibrate.page_struct_bytes = bpf_core_type_size(struct page);
-	if (&vmemmap_base)
-		bpf_probe_read_kernel(&calibrate.symbol_vmemmap_base, sizeof(__u64), &vmemmap_base);
-	if (&page_offset_base)
-		bpf_probe_read_kernel(&calibrate.symbol_direct_map_base, sizeof(__u64), &page_offset_base);
+	if (calibrate.vmemmap_symbol)
+		bpf_probe_read_kernel(&calibrate.symbol_vmemmap_base, sizeof(__u64),
+				      (const void *)calibrate.vmemmap_symbol);
+	if (calibrate.direct_map_symbol)
+		bpf_probe_read_kernel(&calibrate.symbol_direct_map_base, sizeof(__u64),
+				      (const void *)calibrate.direct_map_symbol);
 	if (calibrate.vmemmap_base && calibrate.page_struct_bytes) {
 		__u64 frame = (calibrate.page - calibrate.vmemmap_base) / calibrate.page_struct_bytes;
 

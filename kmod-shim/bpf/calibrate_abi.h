@@ -15,13 +15,15 @@ struct understudy_calibrate {
 	__u64 vmemmap_base;     /* to try: 0 = do not translate */
 	__u64 direct_map_base;
 	__u64 raw_address;      /* to read as it is: 0 = nothing */
+	__u64 vmemmap_symbol;   /* addresses of the kernel's own variables; 0 = not known */
+	__u64 direct_map_symbol;
 
 	__u64 seen;             /* matching bios so far */
 	__u64 page;             /* struct page * of the first segment */
 	__u64 offset;           /* bv_offset of the first segment */
 	__u64 disk;             /* address of a slab object (the gendisk): lies in the direct map */
 	__u64 page_struct_bytes;
-	__u64 symbol_vmemmap_base;    /* what the kernel's own variables say; 0 = symbols not known */
+	__u64 symbol_vmemmap_base;    /* what those variables say; 0 = not known */
 	__u64 symbol_direct_map_base;
 	__s64 translated_error;
 	__s64 raw_error;

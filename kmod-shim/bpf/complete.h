@@ -16,9 +16,6 @@
 
 #include "loss.h"
 
-/* A function, so it is among the symbols of every kernel, unless they are hidden. */
-extern const void bio_chain_endio __ksym __weak;
-
 #if UNDERSTUDY_BPF_LOOP
 #define REQUEST_BIOS_MAX 4096
 #else
@@ -71,7 +68,7 @@ __noinline int part_completed(__u64 bio, __u64 sectors, __u32 copy)
 		    bpf_core_read(&parent, sizeof(parent), &((struct bio *)bio)->bi_private))
 			return 0;
 		/* With the symbols hidden, the argument is tried once all the same: it is only a key to look for. */
-		if (&bio_chain_endio ? end != (__u64)&bio_chain_endio : level > 0)
+		if (constants.bio_chain_endio ? end != constants.bio_chain_endio : level > 0)
 			return 0;
 		bio = parent;
 	}

@@ -30,8 +30,9 @@ struct understudy_constants {
 	__u32 page_struct_shift;   /* log2 of it, 0 if it is no power of two */
 	__u32 queue_argument;      /* position of the bio among block_bio_queue's arguments: 0 since 5.11, before 1 */
 	__u32 reserved;
+	__u64 bio_chain_endio;     /* address of the kernel's function; 0 = hidden */
 };
-UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_constants) == 32);
+UNDERSTUDY_ABI_ASSERT(sizeof(struct understudy_constants) == 40);
 
 /* The disks, and how a dev_t finds its slot. */
 struct understudy_disk_table {

@@ -53,6 +53,8 @@ def to_yaml(value, indent=0):
                          else f"{pad}{key}: {to_yaml(item)}" for key, item in value.items())
     if isinstance(value, list):
         return "\n".join(f"{pad}- {to_yaml(item, indent + 1).lstrip()}" for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 

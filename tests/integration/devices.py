@@ -2,6 +2,7 @@
 """Loop disks, partitions, file systems and mounts, each undone when the case ends."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -57,10 +58,33 @@ class LoopDisk:
         self.case.run("blockdev", "--flushbufs", self.device)
 
 
-def make_file_system(case, kind, device):
-    command = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,discard"],
-               "xfs": ["mkfs.xfs", "-q", "-f"]}[kind]
-    case.run(*command, device)
+def make_file_system(case, kind, device, discard=True, options=()):
+    """Without discard, what stood in the free space before stays there."""
+    command = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0," +
+                        ("discard" if discard else "nodiscard")],
+               "xfs": ["mkfs.xfs", "-q", "-f", *([] if discard else ["-K"])]}[kind]
+    case.run(*command, *options, device)
+
+
+def free_extents(case, kind, device, offset=0):
+    """[(begin, end)] in bytes, `offset` added, of what a clean file system does not use, by its own tools."""
+    if kind == "ext4":
+        text = case.run("dumpe2fs", device).stdout
+        block = int(re.search(r"^Block size: +(\d+)$", text, re.MULTILINE)[1])
+        parts = [part.strip().split("-") for line in re.findall(r"^  Free blocks: (.*)$", text, re.MULTILINE)
+                 for part in line.split(",") if part.strip()]
+        # With clusters, dumpe2fs names the first block of the last free cluster as the end.
+        cluster = re.search(r"^Cluster size: +(\d+)$", text, re.MULTILINE)
+        step = int(cluster[1]) // block if cluster else 1
+        extents = [(int(part[0]), int(part[-1]) + step) for part in parts]
+    else:
+        super_block = case.run("xfs_db", "-r", "-c", "sb 0", "-c", "p blocksize agblocks", device).stdout
+        block, group_blocks = (int(value) for value in re.findall(r"= (\d+)", super_block))
+        rows = [list(map(int, line.split())) for line in case.run("xfs_db", "-r", "-c", "freesp -d", device)
+                .stdout.splitlines() if re.fullmatch(r"[ \d]+", line)]
+        extents = [(row[0] * group_blocks + row[1], row[0] * group_blocks + row[1] + row[2]) for row in rows
+                   if len(row) == 3]
+    return sorted((offset + begin * block, offset + end * block) for begin, end in extents)
 
 
 class Mount:
@@ -95,6 +119,19 @@ def require_identical(case, first, second):
     """Byte for byte; the message names the first difference."""
     done = case.run("cmp", first, second, status=None)
     check(done.returncode == 0, f"not identical: {done.stdout.strip()}{done.stderr.strip()}")
+
+
+def require_identical_but(case, first, second, free):
+    """Byte for byte but for the extents `free` (sorted); the number of bytes compared."""
+    compared, at = 0, 0
+    size = os.path.getsize(second)
+    for begin, end in [*free, (size, size)]:
+        if begin > at:
+            done = case.run("cmp", "--ignore-initial", at, "--bytes", begin - at, first, second, status=None)
+            check(done.returncode == 0, f"not identical from {at} on: {done.stdout.strip()}{done.stderr.strip()}")
+            compared += begin - at
+        at = max(at, end)
+    return compared
 
 
 def check_file_system(case, kind, device):

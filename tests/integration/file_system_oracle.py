@@ -77,7 +77,8 @@ def run(case, kind):
         server.run.wait_for(150)
         positions.append(protected.agent.status()["acknowledged_seq"])
     server.stop_load()
-    protected.check_identical()
+    free = devices.free_extents(case, kind, server.first.partition(1), server.first.partition_offset(1))
+    protected.check_identical({0: free})
     protected.check_no_gap_but_the_first()
     newest = []
     for time_ns, position in zip(times, positions):

@@ -67,7 +67,7 @@ def test(case):
     time_ns = now_between_writes(run)
     seq = protected.agent.status()["acknowledged_seq"]
     marked_ns = wall_ns()
-    case.run(program(CONTROL), "--socket", protected.agent.socket, "mark", "before-upgrade")
+    case.run(program(CONTROL), "--socket", protected.agent.socket, "mark", "before-upgrade", "--wait")
     case.wait_until("two seconds are written", lambda: run.wait_for(20) or wall_ns() - time_ns > 5 * 10**9)
     run.stop()
     protected.agent.wait_caught_up()

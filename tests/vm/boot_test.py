@@ -28,7 +28,7 @@ def boots(directory: Path) -> None:
     first = make_disk(directory / 'first', 64)
     second = make_disk(directory / 'second', 32)
     with Guest('boot', body=BODY, disks=[first, second], programs=['mke2fs'], modules=['ext4', 'xfs', 'loop'],
-               network=True, timeout_s=120) as guest:
+               network=True, timeout_s=600) as guest:
         status = guest.run()
         print(guest.output())
         if status != 42:
@@ -45,7 +45,7 @@ def tells_trouble() -> None:
     for body, expected in (('echo c >/proc/sysrq-trigger', 'kernel trouble'),
                            ("echo '<4>WARNING: made by the test' >/dev/kmsg", 'kernel trouble'),
                            ('sleep 100', 'timed out'), ('poweroff -f', 'before its test body ended')):
-        with Guest('trouble', body=body, timeout_s=30 if expected == 'timed out' else 120) as guest:
+        with Guest('trouble', body=body, timeout_s=30 if expected == 'timed out' else 600) as guest:
             try:
                 status = guest.run()
             except GuestError as error:
@@ -59,7 +59,7 @@ def cuts_power(directory: Path) -> None:
     """After kill() the disk holds what was synced before, and the machine's files are gone."""
     disk = make_disk(directory / 'cut', 8)
     body = 'echo before-the-cut | dd of=/dev/vda conv=fsync 2>/dev/null\necho written\nsleep 1000\n'
-    with Guest('cut', body=body, disks=[disk], timeout_s=120) as guest:
+    with Guest('cut', body=body, disks=[disk], timeout_s=600) as guest:
         guest.start()
         guest.wait_for('^written$')
         guest.kill()

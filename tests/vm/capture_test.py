@@ -161,7 +161,7 @@ def run(name: str, directory: Path) -> None:
                             'resize2fs', 'mkfs.xfs', 'xfs_repair', 'fio']
     body = (FUNCTIONS + scenario['body']).replace('@VARIANT@', scenario.get('variant', ''))
     with Guest(f'capture-{name}', body=body, disks=disks, modules=[*lvm.MODULES, 'ext4', 'xfs', 'loop'],
-               cpu=scenario.get('cpu', 'max'), memory_mib=3072, timeout_s=280, **options) as guest:
+               cpu=scenario.get('cpu', 'max'), memory_mib=3072, timeout_s=900, **options) as guest:
         status = guest.run()
         print(guest.output())
         if status != 0:

@@ -7,7 +7,8 @@
 2. Every write that the agent's last words called safe must be there: another guest starts from the restored disks,
    activates the volumes, replays the journal, checks the file system, and the oracle judges the stamps.
 3. The source comes back on its own disks. Nothing is known about what it wrote last: a new generation, a gap, a resync,
-   and then the replica must equal its disks byte for byte.
+   and then the replica must equal its disks byte for byte (which only a copy of everything can give; the first copy
+   leaves out the free space of the volumes).
 """
 import json
 import re
@@ -34,6 +35,7 @@ disks: [/dev/vda, /dev/vdb]
 receiver: {{address: 10.0.2.2, port: {port}, name: {receiver}}}
 tls: {{authority: /etc/understudy/ca.crt, certificate: /etc/understudy/agent.crt, key: /etc/understudy/agent.key}}
 capture: {{ring_bytes: 64MiB}}
+copy: {{existing_data_only: {existing_data_only}}}
 wire: {{compression: lz4}}
 state_directory: /mnt/data/understudy
 control_socket: /run/agent.sock
@@ -136,16 +138,21 @@ class Site:
         self.receiver = Receiver(case, authority, SERVER)
         self.restore = Restore(case, self.receiver.store)
         tls = authority.tls('agent', SERVER)
-        config = AGENT_CONFIG.format(server=SERVER, port=self.receiver.port, receiver=self.receiver.certificate_name)
-        self.agent_files = {'/etc/understudy/agent.yaml': config.encode(), '/etc/understudy/ca.crt': tls['authority'],
-                            '/etc/understudy/agent.crt': tls['certificate'], '/etc/understudy/agent.key': tls['key']}
+        self.certificates = {'/etc/understudy/ca.crt': tls['authority'],
+                             '/etc/understudy/agent.crt': tls['certificate'],
+                             '/etc/understudy/agent.key': tls['key']}
+
+    def agent_files(self, existing_data_only):
+        config = AGENT_CONFIG.format(server=SERVER, port=self.receiver.port, receiver=self.receiver.certificate_name,
+                                     existing_data_only='true' if existing_data_only else 'false')
+        return {'/etc/understudy/agent.yaml': config.encode(), **self.certificates}
 
     def guest(self, name, body, disks, files=None, **options):
         base = lvm.guest_options()
         base['files'].update(files or {})
         base['programs'] += [built(AGENT), built(CONTROL), built('tests/integration/oracle/stamp-writer'),
                              built('tests/integration/oracle/stamp-verify'), 'mke2fs', 'e2fsck', 'date']
-        guest = Guest(name, body=body, disks=disks, modules=[*lvm.MODULES, 'ext4'], memory_mib=1536, timeout_s=200,
+        guest = Guest(name, body=body, disks=disks, modules=[*lvm.MODULES, 'ext4'], memory_mib=1536, timeout_s=600,
                       **base, **options)
         self.case.defer(guest.__exit__, None, None, None)
         guest.start()
@@ -167,7 +174,8 @@ def in_realtime(guest):
 
 def pull_the_plug(case, site):
     """Returns the wall time (of the guest) up to which the agent had called everything safe."""
-    guest = site.guest('source', SOURCE, site.disks, site.agent_files, network=True, persistent_memory=site.log_image)
+    guest = site.guest('source', SOURCE, site.disks, site.agent_files(True), network=True,
+                       persistent_memory=site.log_image)
     case.say('the source boots')
     guest.wait_until('real time', lambda: in_realtime(guest))
     case.say('in real time after a full copy under load')
@@ -180,6 +188,8 @@ def pull_the_plug(case, site):
     check(safe, 'no status in real time named an RPO')
     when, status = max(safe, key=lambda item: item[0])
     check(status['losses']['total'] == 0, f"the capture lost writes: {status['losses']}")
+    check(status['copy_left_out_bytes'] > 40 << 20,
+          f"the linear volume's free space was not left out: {status['copy_left_out_bytes']}, {status['findings']}")
     case.say(f"power cut; the agent said: rpo {status['rpo_now_ns'] / 1e6:.0f} ms, acknowledged seq "
              f"{status['acknowledged_seq']}, p99 {(status['rpo_p99_ns'] or 0) / 1e6:.0f} ms")
     return when
@@ -210,7 +220,7 @@ def recover_elsewhere(case, site, point, log, requirement):
 
 def come_back(case, site):
     """The source boots from its own disks as the power cut left them; its replica must become equal again."""
-    guest = site.guest('returned', RETURNED, site.disks, site.agent_files, network=True)
+    guest = site.guest('returned', RETURNED, site.disks, site.agent_files(False), network=True)
     settled = json.loads(guest.wait_for(r'^settled (\{.*\})$').group(1))
     guest.kill()
     guest.check_kernel_log()

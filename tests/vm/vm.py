@@ -85,7 +85,7 @@ class Guest:
 
     def __init__(self, name: str, *, body: str, disks=(), programs=(), modules=(), files=None, library_path: str = '',
                  memory_mib: int = 1024, cpus: int = 2, cpu: str = 'max', network: bool = False,
-                 persistent_memory: Path | None = None, timeout_s: float = 240) -> None:
+                 persistent_memory: Path | None = None, timeout_s: float = 900) -> None:
         """`disks`: image files. `programs`: names or paths of host programs. `files`: guest path -> bytes, or a Path
         whose content and mode are taken.
         `network`: eth0 is 10.0.2.15, the host's loopback is 10.0.2.2; there is no route to anywhere else.

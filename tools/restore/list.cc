@@ -42,6 +42,7 @@ Json json_of(const NamedPoint& point) {
   Json json = json_of_place(point.seq, point.time_ns);
   json["name"] = point.mark.name;
   json["consistency"] = point.mark.consistency == Consistency::kApplication ? "application" : "crash";
+  json["reason"] = point.mark.reason.empty() ? Json() : Json(point.mark.reason);
   return json;
 }
 
@@ -109,9 +110,10 @@ void print_text(const Store& store, const Timeline& timeline) {
             : ("to " + format_time_local(gap.last_time_ns) + " (seq:" + std::to_string(gap.last_seq) + ")").c_str(),
         std::string(gap_reason_name(gap.reason)).c_str());
   for (const NamedPoint& point : timeline.marks)
-    std::printf("mark @%s: %s (seq:%llu), %s-consistent\n", point.mark.name.c_str(),
+    std::printf("mark @%s: %s (seq:%llu), %s-consistent%s%s\n", point.mark.name.c_str(),
                 format_time_local(point.time_ns).c_str(), static_cast<unsigned long long>(point.seq),
-                point.mark.consistency == Consistency::kApplication ? "application" : "crash");
+                point.mark.consistency == Consistency::kApplication ? "application" : "crash",
+                point.mark.reason.empty() ? "" : ": ", point.mark.reason.c_str());
   if (timeline.damage) std::printf("damage: %s; nothing behind it is offered\n", damage_text(*timeline.damage).c_str());
   const Result<Point> latest = resolve_point(timeline, "latest");
   if (latest.ok())

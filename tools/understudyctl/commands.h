@@ -21,12 +21,20 @@ struct ControlOptions {
   std::string out;
   int days = 0;  // 0 = the usual
   bool json = false;
+  std::string label;
+  bool application_consistent = false;
+  bool wait = false;
 };
 
 // Asks the daemon at options.socket, or both daemons of this machine. kNotFound = none of them runs.
 Status run_status(const ControlOptions& options);
-// Asks the agent to put a named point into the stream and prints where it stands.
+// Asks the agent to put a named point into the stream; with `wait` prints what became of it, kRefused = it is less
+// than what was asked for.
 Status run_mark(const ControlOptions& options);
+// Stops, restarts or repairs the replication of this machine's agent; prints the state it is then in.
+Status run_stop(const ControlOptions& options);
+Status run_restart(const ControlOptions& options);
+Status run_repair(const ControlOptions& options);
 // pki init | issue | show
 Status run_pki(const ControlOptions& options);
 // The points of a store directory.

@@ -17,7 +17,8 @@ namespace po = boost::program_options;
 
 constexpr char kUsage[] =
     "usage: understudyctl status [--json] [--socket SOCKET]\n"
-    "       understudyctl mark NAME [--json] [--socket SOCKET]\n"
+    "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
+    "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
     "       understudyctl points STORE [--json]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
@@ -35,7 +36,10 @@ struct Command {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kCommands{
       {"status", 0, 0, "nothing behind it", run_status, {"json", "socket"}},
-      {"mark", 1, 1, "the name of the point", run_mark, {"json", "socket"}},
+      {"mark", 0, 1, "one label at most", run_mark, {"json", "socket", "label", "application-consistent", "wait"}},
+      {"stop", 0, 0, "nothing behind it", run_stop, {"json", "socket"}},
+      {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
+      {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
       {"points", 1, 1, "the directory of a store", run_points, {"json"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
@@ -51,8 +55,12 @@ po::options_description visible_options(ControlOptions& options) {
       "role", po::value(&options.role)->value_name("ROLE"), "agent or receiver")(
       "name", po::value(&options.name)->value_name("NAME"), "name in the certificate")(
       "out", po::value(&options.out)->value_name("DIR"), "where to write (default: the authority's directory)")(
-      "days", po::value(&options.days)->value_name("DAYS"), "how long a certificate is valid")("help,h", "this text")(
-      "version", "the version of this program");
+      "days", po::value(&options.days)->value_name("DAYS"), "how long a certificate is valid")(
+      "label", po::value(&options.label)->value_name("LABEL"), "what a mark is to be called (default: kind and time)")(
+      "application-consistent", po::bool_switch(&options.application_consistent),
+      "run the hooks and freeze the file systems for the mark")(
+      "wait", po::bool_switch(&options.wait), "until the receiver has the mark; tells what became of it")(
+      "help,h", "this text")("version", "the version of this program");
   return visible;
 }
 
@@ -77,6 +85,7 @@ void check_fit(const Command& command, const ControlOptions& options, const po::
     const bool known = std::find(command.options.begin(), command.options.end(), name) != command.options.end();
     if (!internal && !known) throw po::error("--" + name + " means nothing to '" + command.name + "'");
   }
+  if (values.count("label") != 0 && !options.words.empty()) throw po::error("the mark was given two labels");
   if (values.count("days") != 0 && options.days < 1) throw po::error("--days must be at least 1");
 }
 
@@ -107,7 +116,8 @@ const Command* parse(int argc, char** argv, ControlOptions& options) {
 
 ExitCode exit_code_for(const Error& error, const Command& command) {
   // A daemon that is not there is the one case of "not found" that has a number of its own.
-  const bool asks_daemon = command.run == run_status || command.run == run_mark;
+  const bool asks_daemon =
+      std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
   return asks_daemon && error.kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(error.kind());
 }
 

@@ -47,7 +47,11 @@ std::string copy_row(const Json& status) {
   const std::uint64_t total = number(status, "copy_total_bytes");
   const std::uint64_t done = number(status, "copy_done_bytes");
   if (total == 0 || done >= total) return "";
-  return progress_bar(done, total) + "  " + format_bytes(done) + " of " + format_bytes(total);
+  std::string row = progress_bar(done, total) + "  " + format_bytes(done) + " of " + format_bytes(total);
+  if (!status.at("copy_left_ns").is_null()) {
+    row += ", about " + format_duration_ns(number(status, "copy_left_ns")) + " left";
+  }
+  return row;
 }
 
 std::string losses_row(const Json& losses) {
@@ -78,6 +82,24 @@ std::string link_row(const Json& status) {
   const std::string name = text(status, "receiver");
   return (name.empty() ? "" : "'" + name + "', ") +
          (status.at("connected").as_bool(false) ? "connected" : "not connected");
+}
+
+std::string eta_text(const Json& wire) {
+  const std::uint64_t eta_ns = number(wire, "eta_ns");
+  return eta_ns < 1'000'000'000 ? "" : ", done in about " + format_duration_ns(eta_ns);
+}
+
+std::string wire_row(const Json& wire) {
+  if (!wire.is_object()) return "";
+  const std::uint64_t cache = number(wire, "delta_cache_bytes_max");
+  std::string row = cache == 0 ? "no deltas"
+                               : "deltas against " + format_bytes(number(wire, "delta_cache_bytes")) + " of at most " +
+                                     format_bytes(cache);
+  if (const std::string effort = text(wire, "effort"); !effort.empty() && effort != "full") {
+    row += ", only " + effort + " effort, because encoding is slower than the link";
+  }
+  const std::uint64_t limit = number(wire, "bandwidth_limit");
+  return row + (limit == 0 ? "" : ", limited to " + format_bytes(limit) + "/s");
 }
 
 std::string disks_row(const Json& status, std::string_view name) {
@@ -111,18 +133,25 @@ std::string proof_row(const Json& status) {
 std::string agent_text(const Json& status) {
   std::string server = text(status, "server");
   Table table("agent" + (server.empty() ? std::string() : " of server '" + printable(server) + "'"));
+  table.row("state", text(status, "state"));
   table.row("phase", text(status, "phase"));
   table.row("disks", disks_row(status, "path"));
   for (const Json& error : status.at("errors").items()) table.row("error", error.as_string(""));
+  table.row("advice", text(status.at("error"), "advice"));
   table.row("copy", copy_row(status));
+  if (const std::uint64_t bytes = number(status, "copy_left_out_bytes"); bytes != 0) {
+    table.row("left out", format_bytes(bytes) + " of free space");
+  }
   table.row("behind", recovery_point_row(status));
   table.row("receiver", link_row(status));
   table.row("notice", text(status, "notice"));
+  table.row("overload", text(status, "overload"));
   const std::uint64_t ring = number(status, "ring_bytes");
-  table.row("backlog",
-            format_bytes(number(status, "backlog_bytes")) + (ring == 0 ? "" : " of a ring of " + format_bytes(ring)));
+  table.row("backlog", format_bytes(number(status, "backlog_bytes")) +
+                           (ring == 0 ? "" : " of a ring of " + format_bytes(ring)) + eta_text(status.at("wire")));
   table.row("throughput", format_bytes(number(status, "raw_bytes_per_second")) + "/s of data, " +
                               format_bytes(number(status, "wire_bytes_per_second")) + "/s on the wire");
+  table.row("wire", wire_row(status.at("wire")));
   table.row("proof", proof_row(status));
   if (status.at("digest").is_object()) table.row("difference", text(status.at("digest"), "last_finding"));
   table.row("losses", losses_row(status.at("losses")));
@@ -135,6 +164,10 @@ std::string agent_text(const Json& status) {
                           std::to_string(number(status, "epoch")) + ", generation " +
                           std::to_string(number(status, "generation")));
   if (status.at("errors").items().empty()) table.row("last error", text(status, "last_error"));
+  for (const Json& finding : status.at("findings").items()) {
+    const std::string advice = text(finding, "advice");
+    table.row("finding", text(finding, "text") + (advice.empty() ? "" : "; " + advice));
+  }
   return table.take();
 }
 

@@ -179,24 +179,72 @@ TEST_CASE("a disk joins a running capture, all dirty, and leaves it again") {
   CHECK(!tracker->next().has_value());
 }
 
-TEST_CASE("a disk that has another size, or is another disk, makes a new capture") {
+TEST_CASE("a disk that has shrunk makes a new capture") {
   Fixture f;
-  TemporaryDirectory directory;
-  const std::string file = "/dev/shm/understudy-grow-" + std::to_string(::getpid());
+  const std::string file = "/dev/shm/understudy-shrink-" + std::to_string(::getpid());
   {
-    TestDisk disk(file, 8 * kMiB);
+    TestDisk disk(file, 12 * kMiB);
     auto tracker = f.open("s", {disk.path()});
     const Uuid id = tracker->capture_id();
     tracker.reset();
-    REQUIRE(::truncate(file.c_str(), 12 * kMiB) == 0);
+    REQUIRE(::truncate(file.c_str(), 8 * kMiB) == 0);
     run("losetup -c " + disk.path());
     tracker = f.open("s", {disk.path()});
     CHECK(tracker->capture_id() != id);
-    CHECK(tracker->disks()[0].size_bytes == 12 * kMiB);
+    CHECK(tracker->disks()[0].size_bytes == 8 * kMiB);
     REQUIRE(f.remarks.size() == 1);
-    CHECK(f.remarks[0].find("changed its size from 8388608 to 12582912") != std::string::npos);
+    CHECK(f.remarks[0].find("has shrunk from 12582912 to 8388608") != std::string::npos);
   }
   ::unlink(file.c_str());
+}
+
+// From within a page of the dirty map, and to more pages, so that its granules are moved beside those of another disk.
+TEST_CASE("a disk that has grown keeps its slot, its capture and what was dirty; what is new is dirty") {
+  constexpr std::uint64_t kGranule = 4096;
+  const std::string file = "/dev/shm/understudy-grow-" + std::to_string(::getpid());
+  for (const std::uint64_t after : {12 * kMiB, 40 * kMiB}) {
+    CAPTURE(after);
+    Fixture f;
+    TestDisk disk(file, 8 * kMiB);
+    BpfTrackerOptions options = f.options("s", {disk.path(), f.disk.path()});
+    options.granule_bytes = kGranule;
+    const auto open = [&] {
+      auto tracker = open_bpf_tracker(options);
+      if (!tracker.ok()) FAIL(tracker.error().message());
+      return std::move(tracker).value();
+    };
+    auto tracker = open();
+    const Uuid id = tracker->capture_id();
+    write_direct(disk.path(), 0, 4096, 1);
+    tracker->dirty().mark(0, 5 * kGranule, kGranule);
+    tracker->dirty().mark(1, 7 * kGranule, kGranule);
+    tracker.reset();
+    REQUIRE(::truncate(file.c_str(), static_cast<off_t>(after)) == 0);
+    run("losetup -c " + disk.path());
+    write_direct(disk.path(), 10 * kMiB, 4096, 2);  // behind the end that is known: captured all the same
+    tracker = open();
+    CHECK(tracker->capture_id() == id);
+    CHECK(tracker->disks()[0].slot == 0);
+    CHECK(tracker->disks()[0].size_bytes == after);
+    CHECK(tracker->dirty().dirty_count(0) == 1 + (after - 8 * kMiB) / kGranule);
+    CHECK(tracker->dirty().dirty_count(1) == 1);
+    const auto kept = tracker->dirty().claim_next(0, 0, 1);
+    REQUIRE(kept.has_value());
+    CHECK(kept->first == 5);
+    CHECK(tracker->next()->offset_bytes == 0);
+    CHECK(tracker->next()->offset_bytes == 10 * kMiB);
+    CHECK(!tracker->next().has_value());
+    while (const auto range = tracker->dirty().claim_next(0, 0, after / kGranule)) tracker->dirty().finish(*range);
+    // What the kernel loses from now on is found where user space looks for it.
+    for (std::uint32_t i = 0; i < 12; ++i) write_direct(disk.path(), after - (i + 1) * 512 * 1024, 512 * 1024, i);
+    CHECK(tracker->losses().ring_full > 0);
+    const auto lost = tracker->dirty().claim_next(0, (after - 12 * 512 * 1024) / kGranule, 1);
+    REQUIRE(lost.has_value());
+    CHECK(lost->first * kGranule >= after - 12 * 512 * 1024);
+    CHECK(tracker->dirty().dirty_count(1) == 1);
+    tracker.reset();
+    ::unlink(file.c_str());
+  }
 }
 
 TEST_CASE("address translation: every way that finds something passes the same proof") {
@@ -276,7 +324,9 @@ TEST_CASE("an idle consumer sleeps, and a lone write wakes it at once") {
 
   for (int i = 0; i < 3; ++i) {
     // CLOCK_MONOTONIC is CLOCK_BOOTTIME on a machine that never slept.
-    const auto now_ns = [] { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); };
+    const auto now_ns = [] {
+      return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+    };
     const std::int64_t begin_ns = now_ns();
     std::thread writer([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(300));

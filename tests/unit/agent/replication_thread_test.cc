@@ -150,11 +150,12 @@ TEST_CASE("replication thread: copies a real disk, goes to real time, drains on 
     CHECK(status.copy_done_bytes == kDiskBytes);
     CHECK(running.finished == 1);
     CHECK(running.statuses >= 1);
-    const Json json = agent_status_json(running.facts, status);
+    const Json json = agent_status_json(running.facts, status, {{"low-free-space", "little is left", "keep more"}});
     CHECK(json.at("phase").as_string("") == "realtime");
     CHECK(json.at("copy_total_bytes").as_unsigned(0) == kDiskBytes);
     CHECK(json.at("disks").items()[0].at("path").as_string("") == running.loop.path());
     CHECK(json.at("gap_reason").is_null());
+    CHECK(json.at("findings").items().at(0).at("code").as_string("") == "low-free-space");
 
     const std::vector<std::byte> data(4096, std::byte{1});
     running.capture->write(0, 8192, data);

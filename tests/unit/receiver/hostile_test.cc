@@ -246,6 +246,12 @@ TEST_CASE("a session that goes wrong after welcome is closed with the reason and
   CHECK_MESSAGE(contains(text, "unexpected hello frame"), text);
   text = provoke([&](RawAgent& a) { a.send(header_of(FrameType::kBatch, kBatchFrameBytesMax + 1)); });
   CHECK_MESSAGE(contains(text, "allowed are"), text);
+  text = provoke([&](RawAgent& a) { a.send(Message(DeltaCacheSize{kDeltaCacheBytesMax + 1})); });
+  CHECK_MESSAGE(contains(text, "this session was granted"), text);
+  text = provoke([&](RawAgent& a) { a.send(Message(DeltaBatchFrame{std::vector<std::byte>(5000, std::byte{1})})); });
+  CHECK_MESSAGE(contains(text, "delta batch: "), text);
+  text = provoke([&](RawAgent& a) { a.send(header_of(FrameType::kDeltaBatch, 0)); });
+  CHECK_MESSAGE(contains(text, "delta batch: header is cut short"), text);
   TestAgent agent(stream, fixture.agent_options(stream, receiver->port()));
   CHECK(agent.run_until_acked(3));
 }

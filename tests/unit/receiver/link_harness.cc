@@ -27,8 +27,12 @@ TlsFiles TestPki::files(WireRole role, const std::string& name) {
           pki_key_path(directory_, name)};
 }
 
-TestStream::TestStream(Uuid server, unsigned writes_per_batch, std::uint32_t write_bytes)
-    : server_(server), capture_id_(Uuid::random()), writes_per_batch_(writes_per_batch), write_bytes_(write_bytes) {}
+TestStream::TestStream(Uuid server, unsigned writes_per_batch, std::uint32_t write_bytes, bool rewrites)
+    : server_(server),
+      capture_id_(Uuid::random()),
+      writes_per_batch_(writes_per_batch),
+      write_bytes_(write_bytes),
+      rewrites_(rewrites) {}
 
 std::uint64_t TestStream::batch_behind(Seq seq) const {
   if (seq == 0) return 0;
@@ -37,15 +41,17 @@ std::uint64_t TestStream::batch_behind(Seq seq) const {
 }
 
 TestStream::Write TestStream::write_of(Seq seq) const {
-  std::mt19937_64 random(seq);
+  constexpr std::uint64_t kPlaces = 16;
+  std::mt19937_64 random(rewrites_ ? seq % kPlaces : seq);
   Write write;
   write.offset_bytes = random() % ((kDiskBytes - write_bytes_) / 512) * 512;
   write.payload.resize(write_bytes_);
   // Half of it compresses.
   for (std::size_t i = 0; i + 8 <= write.payload.size(); i += 8) {
-    const std::uint64_t word = i % 16 == 0 ? random() : seq;
+    const std::uint64_t word = i % 16 == 0 ? random() : (rewrites_ ? random() : seq);
     std::memcpy(write.payload.data() + i, &word, sizeof(word));
   }
+  if (rewrites_) std::memcpy(write.payload.data() + seq % 64 * 8, &seq, sizeof(seq));
   return write;
 }
 

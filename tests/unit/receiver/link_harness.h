@@ -35,12 +35,13 @@ class TestPki {
 };
 
 // Record n of the stream has the same content whenever it is made. Batch 0 is GEOMETRY, GAP, COPY of zeros, HEAL; each
-// further one has writes_per_batch WRITEs.
+// further one has writes_per_batch WRITEs: anywhere and all new, or, with `rewrites`, to few places, of which each time
+// a few bytes change.
 class TestStream {
  public:
   static constexpr std::uint64_t kDiskBytes = 8ull << 20;
 
-  TestStream(Uuid server, unsigned writes_per_batch, std::uint32_t write_bytes);
+  TestStream(Uuid server, unsigned writes_per_batch, std::uint32_t write_bytes, bool rewrites = false);
 
   const Uuid& server() const { return server_; }
   Seq last_seq_of(std::uint64_t batch) const { return 4 + batch * writes_per_batch_; }
@@ -61,6 +62,7 @@ class TestStream {
   Uuid capture_id_;
   unsigned writes_per_batch_;
   std::uint32_t write_bytes_;
+  bool rewrites_;
 };
 
 // Drives a TlsLink through a TestStream as an agent would: continues where the receiver says, never sends more than it

@@ -66,6 +66,124 @@ TEST_CASE("every codec arrives, and can be changed while the stream runs") {
   fixture.check_store(stream, 150);
 }
 
+TEST_CASE("rewritten blocks travel as what changed, on, off and with another size while the stream runs") {
+  LinkFixture fixture;
+  const TestStream stream(Uuid::random(), 4, 16 << 10, true);
+  const std::uint64_t raw = 50ull * 4 * (16 << 10);
+  {
+    auto receiver = fixture.start_receiver();
+    TlsLinkOptions options = fixture.agent_options(stream, receiver->port());
+    options.encoder_threads = 3;
+    options.adaptive_compression = false;
+    options.delta_cache_bytes = 8 << 20;
+    TestAgent agent(stream, options);
+    REQUIRE(agent.run_until_acked(50));
+    CHECK(agent.link().statistics().delta_cache_bytes_max == 8 << 20);
+    CHECK(agent.link().statistics().delta_cache_bytes > 0);
+    std::uint64_t batch = 50;
+    for (const auto& [cache_bytes, share] : {std::pair(0u, 1.0), std::pair(1u << 20, 0.2), std::pair(8u << 20, 0.2),
+                                             std::pair(64u << 10, 1.1), std::pair(4096u, 1.1), std::pair(0u, 1.0)}) {
+      CAPTURE(cache_bytes);
+      agent.link().set_delta_cache_bytes(cache_bytes);
+      const LinkStatistics before = agent.link().statistics();
+      batch += 50;
+      REQUIRE(agent.run_until_acked(batch));
+      const LinkStatistics after = agent.link().statistics();
+      CHECK(after.delta_cache_bytes_max == cache_bytes);
+      CHECK(after.delta_cache_bytes <= cache_bytes + (256 << 10));
+      CHECK(after.changed_bytes_sent - before.changed_bytes_sent <=
+            static_cast<std::uint64_t>(static_cast<double>(raw) * share));
+      if (share < 1) CHECK(after.wire_bytes_sent - before.wire_bytes_sent < raw / 4);
+    }
+    CHECK(agent.downs == 0);
+    const auto reports = receiver->report();
+    CHECK(reports[0].session.delta_batches > 150);
+    CHECK(reports[0].session.delta_cache_bytes == 0);
+    receiver->stop();
+  }
+  fixture.check_store(stream, 350);
+}
+
+TEST_CASE("a bandwidth limit holds for every byte on the wire, and can be changed while the stream runs") {
+  LinkFixture fixture;
+  const TestStream stream(Uuid::random(), 4, 16 << 10);
+  {
+    auto receiver = fixture.start_receiver();
+    TlsLinkOptions options = fixture.agent_options(stream, receiver->port());
+    options.compression.codec = Codec::kNone;
+    options.bandwidth.limit = 2 << 20;
+    const auto begin = std::chrono::steady_clock::now();
+    TestAgent agent(stream, options);
+    // Bytes before time: being late cannot make this fail.
+    const auto within_limit = [&](double allowed) {
+      const auto sent = static_cast<double>(agent.link().statistics().wire_bytes_sent);
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+      return sent <= allowed + elapsed.count() * (2 << 20);
+    };
+    bool held = true;
+    REQUIRE(agent.run(60, [&] {
+      held = held && within_limit((2 << 20) / 20 + (64 << 10));
+      return agent.acked == stream.last_seq_of(60);
+    }));
+    CHECK(held);
+    CHECK(agent.link().statistics().bandwidth_limit == 2 << 20);
+    CHECK(agent.link().statistics().wire_bytes_sent > 60 * 4 * (16 << 10));
+    agent.link().set_bandwidth({});
+    REQUIRE(agent.run_until_acked(400));
+    CHECK(agent.link().statistics().bandwidth_limit == 0);
+    CHECK(agent.downs == 0);
+    receiver->stop();
+  }
+  fixture.check_store(stream, 400);
+}
+
+TEST_CASE("the receiver's bound on memory for deltas holds, and a receiver that allows none gets none") {
+  LinkFixture fixture;
+  const TestStream stream(Uuid::random(), 4, 16 << 10, true);
+  std::uint64_t batch = 0;
+  for (const std::uint64_t allowed : {std::uint64_t{1} << 20, std::uint64_t{0}}) {
+    ReceiverConfig config = fixture.config();
+    config.listen_port = 0;
+    config.stores[0].delta_cache_bytes_max = allowed;
+    auto receiver = ReceiverServer::start(config, {}).value();
+    TlsLinkOptions options = fixture.agent_options(stream, receiver->port());
+    options.delta_cache_bytes = 8 << 20;
+    TestAgent agent(stream, options);
+    batch += 40;
+    REQUIRE(agent.run_until_acked(batch));
+    CHECK(agent.link().statistics().delta_cache_bytes_max == allowed);
+    CHECK(receiver->report()[0].session.delta_cache_bytes_max == allowed);
+    CHECK((receiver->report()[0].session.delta_batches > 0) == (allowed > 0));
+    receiver->stop();
+  }
+  fixture.check_store(stream, batch);
+}
+
+TEST_CASE("deltas over cut connections: each session begins with empty caches") {
+  LinkFixture fixture;
+  const TestStream stream(Uuid::random(), 3, 8 << 10, true);
+  {
+    auto receiver = fixture.start_receiver();
+    TestProxy proxy(receiver->port());
+    TlsLinkOptions options = fixture.agent_options(stream, proxy.port());
+    options.delta_cache_bytes = 4 << 20;
+    options.encoder_threads = 3;
+    TestAgent agent(stream, options);
+    for (std::uint64_t cut = 6000; cut < 120'000; cut += 7919) {
+      proxy.cut_after_bytes = cut;
+      const unsigned before = proxy.connections;
+      REQUIRE(agent.run(
+          1'000'000, [&] { return proxy.connections >= before + 2; }, 20s));
+    }
+    proxy.cut_after_bytes = 0;
+    const std::uint64_t batch = stream.batch_behind(agent.acked) + 200;
+    REQUIRE(agent.run_until_acked(batch));
+    for (const std::string& reason : agent.down_reasons) CHECK_FALSE(contains(reason, "delta"));
+    receiver->stop();
+    fixture.check_store(stream, batch);
+  }
+}
+
 TEST_CASE("cut at any byte, the stream goes on where the receiver stands") {
   LinkFixture fixture;
   const TestStream stream(Uuid::random(), 3, 8 << 10);

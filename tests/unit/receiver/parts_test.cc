@@ -6,6 +6,7 @@
 #include "daemon/receiver/buffer_pool.h"
 #include "daemon/receiver/receiver_config.h"
 #include "daemon/receiver/receiver_status.h"
+#include "daemon/receiver/read_limit.h"
 #include "daemon/receiver/whole_disks.h"
 
 // Behind our headers: it has a CHECK of its own.
@@ -20,7 +21,7 @@ listen: {address: 127.0.0.1, port: 7601}
 tls: {authority: ca.crt, certificate: dr-1.crt, key: dr-1.key}
 stores:
   - {server: web-1, path: /srv/web-1}
-  - {server: web-2, path: /srv/web-2, base_path: /fast/web-2}
+  - {server: web-2, path: /srv/web-2, base_path: /fast/web-2, rate_limit: 20MiB/s, queue_bytes: 8MiB}
 segment_bytes: 64MiB
 log_level: debug
 )";
@@ -36,10 +37,27 @@ TEST_CASE("receiver.yaml is read") {
   CHECK(config->listen_address == "127.0.0.1");
   CHECK(config->listen_port == 7601);
   REQUIRE(config->stores.size() == 2);
-  CHECK(config->stores[1] == ReceiverStoreConfig{"web-2", "/srv/web-2", "/fast/web-2"});
+  CHECK(config->stores[0] == ReceiverStoreConfig{"web-1", "/srv/web-1", "", 0, 0});
+  CHECK(config->stores[1] == ReceiverStoreConfig{"web-2", "/srv/web-2", "/fast/web-2", 20u << 20, 8u << 20});
   CHECK(config->segment_bytes == 64u << 20);
   CHECK(config->log_level == LogLevel::kDebug);
   CHECK(config->control_socket == "/run/understudy/receiver.sock");
+}
+
+TEST_CASE("memory for deltas: general, per store, none, and no nonsense") {
+  CHECK(parse_receiver_config(kGood, "receiver.yaml")->stores[0].delta_cache_bytes_max == 64u << 20);
+  const std::string base = R"(name: dr-1
+tls: {authority: /a, certificate: /b, key: /c}
+stores: [{server: web-1, path: /srv/web-1}, {server: web-2, path: /srv/web-2, delta_cache_bytes_max: 0}]
+)";
+  const auto config = parse_receiver_config(base + "delta_cache_bytes_max: 8MiB\n", "receiver.yaml");
+  REQUIRE_MESSAGE(config.ok(), config.error().message());
+  CHECK(config->stores[0].delta_cache_bytes_max == 8u << 20);
+  CHECK(config->stores[1].delta_cache_bytes_max == 0);
+  const auto wrong = parse_receiver_config(base + "delta_cache_bytes_max: 5GiB\n", "receiver.yaml");
+  REQUIRE_FALSE(wrong.ok());
+  CHECK(wrong.error().message() ==
+        "receiver.yaml:4:24: 'delta_cache_bytes_max' is '5GiB', out of range; allowed: 0 to 4GiB");
 }
 
 TEST_CASE("mistakes in receiver.yaml are all told, with their places") {
@@ -49,7 +67,7 @@ tls: {authority: ca.crt, certificate: dr-1.crt}
 stores:
   - {server: web-1, path: /srv/a}
   - {server: web-1, path: /srv/b}
-  - {server: web-3, path: /srv/a/inside}
+  - {server: web-3, path: /srv/a/inside, rate_limit: 20MiB, queue_bytes: 1}
 segment_bytes: 1KiB
 colour: blue
 )",
@@ -59,7 +77,8 @@ colour: blue
   const std::string text = config.error().message();
   for (const char* part :
        {"receiver.yaml:1:", "receiver.yaml:2:", "example.org", "key", "receiver.yaml:6:", "has a store already",
-        "receiver.yaml:7:", "overlaps '/srv/a'", "segment_bytes", "receiver.yaml:8:", "colour"}) {
+        "receiver.yaml:7:", "overlaps '/srv/a'", "'20MiB' is no rate", "for example 20MiB/s", "queue_bytes",
+        "segment_bytes", "receiver.yaml:8:", "colour"}) {
     CHECK_MESSAGE(contains(text, part), part << " in " << text);
   }
 }
@@ -123,4 +142,31 @@ TEST_CASE("status says everything an operator asks") {
   CHECK(store.at("durable_seq").as_unsigned(0) == 42);
   CHECK(store.at("read_only").as_bool(false));
   CHECK(store.at("peer").at("address").as_string("") == "10.0.0.1:5000");
+}
+
+TEST_CASE("a read limit holds its average whatever the size of a read, and waits no longer than it must") {
+  ReadLimit limit;
+  std::uint64_t now_ns = 1'000'000'000;
+  CHECK_FALSE(limit.limited());
+  limit.charge(1u << 30, now_ns);
+  CHECK(limit.wait_ns(now_ns) == 0);
+  constexpr std::uint64_t kRate = 10u << 20;
+  for (const std::uint64_t read_bytes : {std::uint64_t{512}, std::uint64_t{64} << 10, std::uint64_t{4} << 20}) {
+    limit.set(kRate, now_ns);
+    const std::uint64_t begin_ns = now_ns;
+    std::uint64_t bytes = 0;
+    while (bytes < 40 * kRate) {
+      limit.charge(read_bytes, now_ns);
+      bytes += read_bytes;
+      now_ns += limit.wait_ns(now_ns);
+      CHECK(limit.wait_ns(now_ns) == 0);
+    }
+    const double seconds = static_cast<double>(now_ns - begin_ns) / 1e9;
+    CHECK(seconds > 39.5);
+    CHECK(seconds < 41.0);
+  }
+  // Time in which nothing came is not saved up beyond the burst.
+  now_ns += 3600'000'000'000;
+  limit.charge(kRate / 4, now_ns);
+  CHECK(limit.wait_ns(now_ns) > 100'000'000);
 }

@@ -19,9 +19,26 @@ TEST_CASE("gap, mark and geometry come back as they were") {
   const MarkInfo mark = decode_mark(encode_mark({std::string(255, 'x'), Consistency::kApplication})).value();
   CHECK(mark.name == std::string(255, 'x'));
   CHECK(mark.consistency == Consistency::kApplication);
+  CHECK(mark.reason.empty());
+  const MarkInfo less = decode_mark(encode_mark({"m", Consistency::kCrash, "hook 'x' failed"})).value();
+  CHECK(less.name == "m");
+  CHECK(less.consistency == Consistency::kCrash);
+  CHECK(less.reason == "hook 'x' failed");
   const std::vector<DiskGeometry> disks = two_disks();
   CHECK(decode_geometry(encode_geometry(disks)).value() == disks);
   CHECK(decode_geometry(encode_geometry({})).value().empty());
+}
+
+TEST_CASE("any text becomes a reason that can be stored") {
+  CHECK(mark_reason("") == "");
+  CHECK(mark_reason("a\nb\x1b[2J") == "a b\\x1b[2J");
+  const std::string long_text = mark_reason(std::string(999, 'x') + "\u00e4" + std::string(5000, 'y'));
+  CHECK(long_text.size() <= 1000);
+  CHECK(long_text.ends_with(" ..."));
+  for (std::size_t n = 990; n < 1005; ++n) {
+    const std::string cut = mark_reason(std::string(n, 'x') + "\u00e4\u20ac\U0001f600 and more");
+    CHECK(decode_mark(encode_mark({"m", Consistency::kCrash, cut}))->reason == cut);
+  }
 }
 
 TEST_CASE("payloads that are cut, longer or not of a known value are refused") {
@@ -44,6 +61,12 @@ TEST_CASE("payloads that are cut, longer or not of a known value are refused") {
   CHECK(!decode_mark(with(mark, 0, 3)).ok());
   CHECK(!decode_mark(with(mark, 8, 0xff)).ok());  // no UTF-8
   CHECK(!decode_mark(with(mark, 8, '\n')).ok());
+  const std::vector<std::byte> reasoned = encode_mark({"name", Consistency::kCrash, "why"});
+  for (std::size_t n = 0; n < reasoned.size(); ++n) CHECK(!decode_mark(std::span(reasoned).first(n)).ok());
+  CHECK(!decode_mark(with(reasoned, 0, 2)).ok());  // application-consistent with a reason why not
+  CHECK(!decode_mark(with(reasoned, 2, 4)).ok());
+  CHECK(!decode_mark(with(reasoned, 4, 1)).ok());   // reserved
+  CHECK(!decode_mark(with(reasoned, 12, 7)).ok());  // a control character in the reason
   CHECK(!decode_geometry(with(geometry, 0, 65)).ok());  // too many
   CHECK(!decode_geometry(with(geometry, 8, 64)).ok());  // slot out of range
   CHECK(!decode_geometry(with(geometry, 8, 63)).ok());  // slot twice

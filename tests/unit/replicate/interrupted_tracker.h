@@ -32,6 +32,8 @@ class InterruptedTracker final : public Tracker {
   std::uint64_t ring_bytes() const override { return inner_->ring_bytes(); }
   Status seek(std::uint64_t position) override { return inner_->seek(position); }
   void release(std::uint64_t position) override { inner_->release(position); }
+  void keep_acknowledged(std::uint64_t seq) override { inner_->keep_acknowledged(seq); }
+  std::uint64_t acknowledged() const override { return inner_->acknowledged(); }
   void wait(std::chrono::nanoseconds timeout) override { inner_->wait(timeout); }
   void wake() override { inner_->wake(); }
   Losses losses() const override {

@@ -51,6 +51,8 @@ class MemoryDiskReader final : public DiskReader {
     return changed != sizes.end() ? changed->second : capture_.disk_bytes(disk).size();
   }
 
+  std::optional<std::uint64_t> written_bytes(std::uint16_t /*disk*/) override { return written; }
+
   // Lets some pieces of some reads happen.
   void progress(std::mt19937_64& random, std::uint32_t pieces) {
     while (pieces-- > 0 && !reads_.empty()) {
@@ -77,6 +79,7 @@ class MemoryDiskReader final : public DiskReader {
   std::map<std::uint16_t, std::uint64_t> sizes;  // other than the capture's
   std::set<std::uint16_t> vanished;
   std::uint64_t reads_done = 0;
+  std::optional<std::uint64_t> written;          // what each disk says
 
  private:
   static constexpr std::uint32_t kPiece = 2048;

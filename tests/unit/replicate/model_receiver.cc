@@ -74,6 +74,7 @@ void ModelStore::apply(const BatchReader& batch) {
         auto mark = decode_mark(record.payload);
         REQUIRE(mark.ok());
         marks.emplace_back(position.seq, *mark);
+        content_at_mark[mark->name] = content(0);
         break;
       }
       case RecordKind::kGap: {
@@ -215,6 +216,7 @@ void ModelReceiver::commit(std::size_t batches_max) {
   acknowledge();
 }
 
+void ModelReceiver::lie(Seq seq) { events_.emplace_back(LinkAck{seq}); }
 void ModelReceiver::ask_digest(const DigestQuestion& question) {
   if (!connected_) return;
   std::vector<std::byte> bytes;

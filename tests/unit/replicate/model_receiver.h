@@ -26,6 +26,7 @@ struct ModelStore {
   StreamPosition position;
   std::map<std::uint16_t, Image> images;
   std::vector<std::pair<Seq, MarkInfo>> marks;
+  std::map<std::string, std::vector<std::byte>> content_at_mark;  // of disk 0, by name
   std::uint64_t copied_bytes = 0;
   std::uint64_t initial_copies = 0;
   std::uint64_t gaps = 0;
@@ -58,6 +59,7 @@ class ModelReceiver final : public Link {
   void commit(std::size_t batches_max); // arrived batches become durable; LinkAck
   void commit_silently(std::size_t batches_max);  // ... but the acknowledgement is lost
   void acknowledge();                   // once more what is durable
+  void lie(Seq seq);                    // acknowledges what it may not have
   bool connected() const { return connected_; }
   bool idle() const { return queued_.empty() && arrived_.empty(); }
   std::size_t queued() const { return queued_.size(); }

@@ -176,7 +176,7 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan.start == SessionStart::kContinue);
   CHECK(plan.generation == 3);
   CHECK_FALSE(plan.send_geometry);
-  CHECK(plan.new_disks.empty());
+  CHECK(plan.new_parts.empty());
 
   StreamPosition other = position;
   other.epoch = 3;
@@ -193,7 +193,8 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan.start == SessionStart::kReceiverBehind);
   CHECK(plan.gap_reason == GapReason::kReceiverBehind);
   other.cursor.position = 501;
-  CHECK(plan_session(facts, other).start == SessionStart::kNewCapture);
+  CHECK(plan_session(facts, other).start == SessionStart::kRefused);
+  CHECK(plan_session(facts, other).refusal == ErrorReason::kReceiverAhead);
 
   facts.acknowledged_seq = 41;
   CHECK(plan_session(facts, position).start == SessionStart::kReceiverBehind);
@@ -202,15 +203,16 @@ TEST_CASE("session: what a receiver's position leads to") {
   CHECK(plan_session(facts, position).start == SessionStart::kContinue);
   facts.sent_seq = 39;
   facts.acknowledged_seq = 0;
-  CHECK(plan_session(facts, position).start == SessionStart::kNewCapture);
+  CHECK(plan_session(facts, position).refusal == ErrorReason::kReceiverAhead);
   facts.sent_seq = 0;
 
   facts.disks.push_back({1, Uuid{}, "/dev/b", 1 << 20, 512});
   plan = plan_session(facts, position);
   CHECK(plan.start == SessionStart::kContinue);
   CHECK(plan.send_geometry);
-  REQUIRE(plan.new_disks.size() == 1);
-  CHECK(plan.new_disks[0] == 1);
+  REQUIRE(plan.new_parts.size() == 1);
+  CHECK(plan.new_parts[0].disk == 1);
+  CHECK(plan.new_parts[0].from_bytes == 0);
 }
 
 TEST_CASE("rpo meter: percentiles over time, not over acknowledgements") {

@@ -70,7 +70,9 @@ class Harness {
                                               digest_reader.get());
   }
   // kill -9: nothing is said to anybody; the receiver sees the connection end.
+  // What it keeps of the state of replication was kept when it changed.
   void stop_agent(bool keep_undurable = true) {
+    if (replicator) replicator_options.state = replicator->replication_state();
     replicator.reset();
     receiver->cut(keep_undurable);
     while (receiver->poll()) {
@@ -78,6 +80,21 @@ class Harness {
     reader.reset();
     digest_reader.reset();
     tracker.reset();
+  }
+
+  // Both while the agent is away.
+  void add_disk(std::span<const std::byte> content) {
+    const std::string path = "/dev/sim" + std::to_string(replicator_options.disks.size());
+    DiskGeometry disk;
+    disk.disk = capture->add_disk(path, content);
+    disk.id.bytes[0] = static_cast<std::byte>(disk.disk + 1);
+    disk.name = path;
+    disk.size_bytes = content.size();
+    replicator_options.disks.push_back(disk);
+  }
+  void grow_disk(std::uint16_t slot, std::span<const std::byte> content) {
+    capture->grow_disk(slot, content);
+    replicator_options.disks.at(slot).size_bytes += content.size();
   }
 
   StepResult step(std::uint64_t advance_ns = 1'000'000) {
@@ -112,7 +129,7 @@ class Harness {
     capture->write(disk, offset, data, flags);
   }
   bool replica_equals_disk() const {
-    for (std::size_t i = 0; i < harness_options_.disk_bytes.size(); ++i) {
+    for (std::size_t i = 0; i < replicator_options.disks.size(); ++i) {
       const auto disk = static_cast<std::uint16_t>(i);
       const auto expected = capture->disk_bytes(disk);
       const auto content = receiver->store.content(disk);

@@ -31,7 +31,7 @@ struct Submitted {
 
 struct Profile {
   std::uint64_t ring_bytes;
-  std::uint32_t write_percent, cut_percent, kill_percent, fault_percent;
+  std::uint32_t write_percent, cut_percent, kill_percent, fault_percent, command_percent;
 };
 
 class History {
@@ -39,10 +39,10 @@ class History {
   explicit History(std::uint64_t seed) : random_(seed), harness_(make_options(seed)) {
     harness_.random.seed(seed ^ 0x9e3779b97f4a7c15ull);
     static constexpr Profile kProfiles[] = {
-        {4 << 20, 60, 1, 1, 1},    // calm
-        {48 << 10, 70, 2, 1, 2},   // a ring that overflows
-        {256 << 10, 50, 6, 4, 3},  // sessions that hardly last
-        {24 << 10, 80, 3, 3, 8},   // everything at once
+        {4 << 20, 60, 1, 1, 1, 0},    // calm
+        {48 << 10, 70, 2, 1, 2, 2},   // a ring that overflows
+        {256 << 10, 50, 6, 4, 3, 1},  // sessions that hardly last
+        {24 << 10, 80, 3, 3, 8, 8},   // everything at once
     };
     profile_ = kProfiles[random_() % 4];
     harness_.capture->set_ring_bytes(profile_.ring_bytes);
@@ -121,6 +121,15 @@ class History {
     if (chance(1) && chance(30)) receiver_goes_back();
     if (chance(5)) snapshot_ = harness_.receiver->store;
     if (chance(2)) mark();
+    if (chance(profile_.command_percent)) command();
+  }
+
+  // An operator who is not sure what he wants.
+  void command() {
+    static constexpr ReplicationCommand kCommands[] = {ReplicationCommand::kStop, ReplicationCommand::kRestart,
+                                                       ReplicationCommand::kRepair};
+    (void)harness_.replicator->command(kCommands[random_() % 3]);
+    if (chance(10)) harness_.replicator->set_auto_resume(chance(70));
   }
 
   // Other CPUs do not stop for the agent: writes come and complete in the middle of its steps.
@@ -234,9 +243,15 @@ class History {
   void kill_agent() {
     auto bad = harness_.reader->bad_offsets;
     harness_.stop_agent(chance(50));
-    snapshot_.reset();  // a new agent cannot know what an older store had acknowledged (I5 forbids it to forget)
-    if (chance(50)) submit_without_agent();
+    if (reboots_left_ > 0 && chance(10)) {
+      reboot();
+    } else if (chance(50)) {
+      submit_without_agent();
+    }
+    if (changes_left_ > 0 && chance(15)) change_disks();
+    if (snapshot_ && chance(10)) go_back();  // while the agent is away: what it had acknowledged is known to the next
     harness_.start_agent();
+    if (identities_.empty()) identities_.push_back(harness_.tracker->capture_id());
     harness_.reader->bad_offsets = bad;
     watch_steps();
   }
@@ -245,6 +260,50 @@ class History {
     harness_.tracker = std::make_unique<InterruptedTracker>(harness_.capture->open());
     for (std::uint64_t n = random_() % 12; n > 0; --n) submit();
     harness_.tracker.reset();
+  }
+
+  // What was in flight is on the disk or not; then somebody writes before capture begins. What the stream says of the
+  // time before is not checked any more: it was, and no point of it may come after this.
+  void reboot() {
+    --reboots_left_;
+    for (const auto& [id, index] : in_flight_) {
+      if (chance(50)) harness_.capture->apply(id);
+    }
+    in_flight_.clear();
+    harness_.capture->reboot();
+    for (std::uint64_t n = random_() % 4; n > 0; --n) {
+      const auto disk = static_cast<std::uint16_t>(random_() % disk_count());
+      const std::uint64_t sector = random_() % (before_[disk].size() / kSector);
+      harness_.capture->write_unseen(disk, sector * kSector, harness_.bytes(kSector));
+    }
+    log_.clear();
+    identities_.clear();
+    for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
+      const auto bytes = harness_.capture->disk_bytes(disk);
+      before_[disk].assign(bytes.begin(), bytes.end());
+    }
+    reset_oracle();
+  }
+
+  // A disk is added, or one grows; what is new has content that no event tells of.
+  void change_disks() {
+    --changes_left_;
+    const auto content = harness_.bytes(kSector * (1 + random_() % 100));
+    if (disk_count() < 4 && chance(50)) {
+      harness_.add_disk(content);
+      before_.push_back(content);
+      expected_.push_back(content);
+      return;
+    }
+    const auto disk = static_cast<std::uint16_t>(random_() % disk_count());
+    harness_.grow_disk(disk, content);
+    before_[disk].insert(before_[disk].end(), content.begin(), content.end());
+    expected_[disk].insert(expected_[disk].end(), content.begin(), content.end());
+  }
+
+  void go_back() {
+    harness_.receiver->store = *snapshot_;
+    reset_oracle();
   }
 
   void receiver_goes_back() {
@@ -259,15 +318,26 @@ class History {
 
   void mark() {
     const std::string name = "m" + std::to_string(next_mark_++);
-    harness_.replicator->request_mark({name, Consistency::kCrash}, harness_.clock.boot + random_() % 2'000'000'000,
-                                      [this, name](Result<Seq> result) {
-                                        if (!result.ok()) return;
-                                        const auto& marks = harness_.receiver->store.marks;
-                                        const bool there = std::any_of(marks.begin(), marks.end(), [&](const auto& m) {
-                                          return m.first == *result && m.second.name == name;
-                                        });
-                                        CHECK_MESSAGE(there, "an acknowledged mark is not in the store");
-                                      });
+    // While nothing is in flight, the mark is exactly what the disk holds now, whatever is written behind it.
+    std::optional<std::vector<std::byte>> expected;
+    if (harness_.capture->writes_in_flight().empty()) {
+      const auto now = harness_.capture->disk_bytes(0);
+      expected.emplace(now.begin(), now.end());
+    }
+    harness_.replicator->request_mark_described_later(
+        name,
+        [name, calls = random_() % 2 == 0 ? 0 : random_() % 100]() mutable {
+          return calls == 0 || --calls == 0 ? std::optional(MarkInfo{name, Consistency::kCrash, ""}) : std::nullopt;
+        },
+        harness_.clock.boot + random_() % 2'000'000'000, [this, name, expected](Result<Seq> result) {
+          if (!result.ok()) return;
+          const auto& store = harness_.receiver->store;
+          const bool there = std::any_of(store.marks.begin(), store.marks.end(), [&](const auto& m) {
+            return m.first == *result && m.second.name == name;
+          });
+          CHECK_MESSAGE(there, "an acknowledged mark is not in the store");
+          if (expected) CHECK_MESSAGE(store.content_at_mark.at(name) == *expected, "a mark stands in the wrong place");
+        });
   }
 
   bool included(const Submitted& entry, const CaptureCursor& cursor) const {
@@ -291,6 +361,10 @@ class History {
     const ModelStore& store = harness_.receiver->store;
     if (!store.whole()) return;
     const CaptureCursor& cursor = store.position.cursor;
+    if (std::find(identities_.begin(), identities_.end(), cursor.capture_id) == identities_.end() &&
+        cursor.capture_id != harness_.tracker->capture_id()) {
+      return;  // of before the reboot
+    }
     if (identities_.back() != harness_.tracker->capture_id()) identities_.push_back(harness_.tracker->capture_id());
     std::size_t count = log_.size();
     for (std::size_t i = applied_; i < log_.size(); ++i) {
@@ -330,8 +404,10 @@ class History {
     harness_.capture->set_ring_bytes(8 << 20);
     complete_all();
     if (!harness_.receiver->connected()) harness_.receiver->connect();
+    harness_.replicator->set_auto_resume(true);
     for (int i = 0; i < 4000; ++i) {
       step();
+      go_on();
       harness_.reader->progress(random_, 64);
       if (harness_.digest_reader) harness_.digest_reader->progress(random_, 64);
       harness_.receiver->travel(8);
@@ -366,6 +442,15 @@ class History {
     }
   }
 
+  // Whatever the commands left: replication is to run.
+  void go_on() {
+    const ReplicationStateName state = harness_.replicator->replication_state().state;
+    if (state_runs(state)) return;
+    if (!harness_.replicator->command(ReplicationCommand::kRestart).ok()) {
+      (void)harness_.replicator->command(ReplicationCommand::kRepair);
+    }
+  }
+
   std::mt19937_64 random_;
   Harness harness_;
   Profile profile_{};
@@ -378,6 +463,8 @@ class History {
   std::optional<ModelStore> snapshot_;
   std::uint64_t next_mark_ = 1;
   std::uint32_t misses_left_ = 3;
+  std::uint32_t reboots_left_ = 2;
+  std::uint32_t changes_left_ = 3;
   bool in_step_ = false;
   bool calm_ = false;
   std::uint64_t points_checked_ = 0;

@@ -190,6 +190,68 @@ TEST_CASE("a mark stands behind everything captured before it and is answered wh
   CHECK(harness->receiver->store.marks[0].second.consistency == Consistency::kApplication);
 }
 
+TEST_CASE("a mark stands before everything captured after its request, also when the session has to go back") {
+  for (const bool cut : {false, true}) {
+    CAPTURE(cut);
+    auto harness = realtime();
+    harness->write(0, 4096, 4096);
+    const auto at_mark = harness->capture->disk_bytes(0);
+    const std::vector<std::byte> wanted(at_mark.begin(), at_mark.end());
+    std::vector<Result<Seq>> answers;
+    harness->replicator->request_mark({"m", Consistency::kCrash}, harness->clock.boot + 60'000'000'000,
+                                      [&](Result<Seq> result) { answers.push_back(std::move(result)); });
+    for (int i = 0; i < 20; ++i) harness->write(0, 4096, 4096);
+    if (cut) {
+      harness->step();
+      harness->receiver->cut(false);
+      harness->step();
+      harness->receiver->connect();
+    }
+    REQUIRE(harness->settle());
+    REQUIRE(answers.size() == 1);
+    REQUIRE(answers[0].ok());
+    const auto& content = harness->receiver->store.content_at_mark;
+    REQUIRE(content.contains("m"));
+    CHECK(content.at("m") == wanted);
+    CHECK(harness->replica_equals_disk());
+  }
+}
+
+TEST_CASE("the stream waits at a mark until it is described") {
+  auto harness = realtime();
+  harness->write(0, 4096, 4096);
+  std::optional<MarkInfo> description;
+  std::optional<Result<Seq>> answer;
+  harness->replicator->request_mark_described_later(
+      "m", [&] { return description; }, harness->clock.boot + 60'000'000'000,
+      [&](Result<Seq> result) { answer = std::move(result); });
+  harness->write(0, 8192, 4096);
+  for (int i = 0; i < 10; ++i) harness->step();
+  CHECK(harness->replicator->status().backlog_bytes > 0);
+  CHECK_FALSE(answer.has_value());
+  CHECK(harness->receiver->store.marks.empty());
+  description = MarkInfo{"m", Consistency::kCrash, "hook 'x' failed"};
+  REQUIRE(harness->settle());
+  REQUIRE(answer.has_value());
+  CHECK(answer->ok());
+  REQUIRE(harness->receiver->store.marks.size() == 1);
+  CHECK(harness->receiver->store.marks[0].second.reason == "hook 'x' failed");
+  CHECK(harness->replica_equals_disk());
+}
+
+TEST_CASE("a mark that is never described goes at its deadline, and the stream goes on") {
+  auto harness = realtime();
+  std::optional<Result<Seq>> answer;
+  harness->replicator->request_mark_described_later(
+      "m", [] { return std::optional<MarkInfo>(); }, harness->clock.boot + 20'000'000,
+      [&](Result<Seq> result) { answer = std::move(result); });
+  harness->write(0, 8192, 4096);
+  REQUIRE(harness->settle());
+  REQUIRE(answer.has_value());
+  CHECK(answer->error().kind() == ErrorKind::kTimeout);
+  CHECK(harness->replica_equals_disk());
+}
+
 TEST_CASE("a mark in a gap, or without a receiver, is refused in words") {
   Harness harness;
   std::optional<Result<Seq>> answer;
@@ -357,19 +419,6 @@ TEST_CASE("an idle replicator sends nothing, sleeps, and says the same trouble o
   for (const auto& event : harness->events) told += event.kind == Kind::kLinkRefused;
   CHECK(told == 1);
   CHECK(harness->replicator->phase() == Phase::kError);
-}
-
-TEST_CASE("an acknowledgement of what was never sent is not believed") {
-  auto harness = realtime();
-  harness->write(0, 4096, 4096);
-  const std::uint64_t tail = harness->tracker->tail();
-  harness->receiver->store.position.seq += 1000;
-  harness->receiver->acknowledge();
-  harness->receiver->store.position.seq -= 1000;
-  harness->step();
-  CHECK(harness->tracker->tail() == tail);
-  REQUIRE(harness->settle());
-  CHECK(harness->replica_equals_disk());
 }
 
 TEST_CASE("a notice of the receiver is shown as long as it holds") {

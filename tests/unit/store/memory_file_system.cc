@@ -55,7 +55,13 @@ class MemoryFile final : public File {
   Status sync() override {
     const std::lock_guard lock(file_system_.mutex_);
     RETURN_IF_ERROR(file_system_.check(FileOperation::Kind::kSync, path_));
-    node_->durable = node_->content;
+    for (const MemoryFileSystem::Node::Change& change : node_->unsynced) {
+      if (change.is_truncate) {
+        node_->durable.resize(change.offset);
+      } else {
+        put(node_->durable, change.offset, change.data);
+      }
+    }
     node_->unsynced.clear();
     return ok_status();
   }
@@ -216,6 +222,25 @@ void MemoryFileSystem::restart(std::mt19937_64& random) {
   locks_.clear();
   fault_ = nullptr;
   power_ = true;
+}
+
+void MemoryFileSystem::restart_process() {
+  locks_.clear();
+  fault_ = nullptr;
+  power_ = true;
+}
+
+std::unique_ptr<MemoryFileSystem> MemoryFileSystem::after_power_cut() const {
+  auto left = std::make_unique<MemoryFileSystem>();
+  for (const auto& [name, node] : durable_names_) {
+    auto kept = std::make_shared<Node>();
+    kept->content = node->durable;
+    kept->durable = node->durable;
+    left->names_[name] = kept;
+    left->durable_names_[name] = kept;
+  }
+  left->directories_ = directories_;
+  return left;
 }
 
 std::unique_ptr<MemoryFileSystem> MemoryFileSystem::clone() const {

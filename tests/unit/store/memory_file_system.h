@@ -58,6 +58,10 @@ class MemoryFileSystem final : public FileSystem {
   void cut_power() { power_ = false; }
   // The machine is back, with what the disk kept.
   void restart(std::mt19937_64& random);
+  // Only the process had died: a new one finds everything that was written, synced or not.
+  void restart_process();
+  // What a power cut now would leave at worst: nothing but what was synced.
+  std::unique_ptr<MemoryFileSystem> after_power_cut() const;
 
   // A byte-exact copy, for trying many things from one state.
   std::unique_ptr<MemoryFileSystem> clone() const;

@@ -40,6 +40,41 @@ void compare_last(const Store& store, const StreamMaker& maker) {
   }
 }
 
+TEST_CASE("an open that cannot sync what it found promises nothing of it") {
+  MemoryFileSystem files;
+  StreamMaker maker(1);
+  std::unique_ptr<Store> store = new_store(files, maker);
+  REQUIRE(store->append(maker.next_batch()).ok());
+  const Seq acknowledged = store->commit().value();
+  REQUIRE(store->append(maker.next_batch()).ok());
+  const auto no_sync = [](const FileOperation& operation) -> std::optional<Error> {
+    if (operation.kind != FileOperation::Kind::kSync) return std::nullopt;
+    return Error::from_errno(EIO, "fdatasync '" + operation.path + "'");
+  };
+  files.set_fault(no_sync);
+  CHECK(!store->commit().ok());
+  store.reset();
+  // The frames are in the page cache, and the next process cannot get them to the disk either. Later syncs, of the
+  // MANIFEST for one, work again.
+  files.restart_process();
+  bool failed = false;
+  files.set_fault([&](const FileOperation& operation) -> std::optional<Error> {
+    if (failed || !operation.path.ends_with(".wal")) return std::nullopt;
+    auto error = no_sync(operation);
+    failed = error.has_value();
+    return error;
+  });
+  CHECK(!Store::open(options_on(files), OpenMode::kReadWrite, {}).ok());
+  REQUIRE(failed);
+  const std::unique_ptr<MemoryFileSystem> left = files.after_power_cut();
+  const auto opened = Store::open(options_on(*left), OpenMode::kReadWrite, [](const Damage& damage) {
+    CHECK_MESSAGE(damage.torn_tail, damage.reason);
+  });
+  REQUIRE(opened.ok());
+  CHECK_FALSE((*opened)->read_only());
+  CHECK((*opened)->position().seq == acknowledged);
+}
+
 TEST_CASE("after a failed fsync the store takes nothing until it is opened again") {
   MemoryFileSystem files;
   StreamMaker maker(1);

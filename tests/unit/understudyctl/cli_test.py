@@ -22,20 +22,21 @@ def call(*words):
 class FakeDaemon:
     """A control socket that gives prepared answers and keeps what it was asked."""
 
-    def __init__(self, path, answer):
+    def __init__(self, path, *answers):
         self.requests = []
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(path))
         self.listener.listen()
-        self.answer = answer
+        self.answers = answers
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self):
         with self.listener:
-            client, _ = self.listener.accept()
-        with client, client.makefile('rwb') as stream:
-            self.requests.append(json.loads(stream.readline()))
-            stream.write(self.answer + b'\n')
+            for answer in self.answers:
+                client, _ = self.listener.accept()
+                with client, client.makefile('rwb') as stream:
+                    self.requests.append(json.loads(stream.readline()))
+                    stream.write(answer + b'\n')
 
 
 class Cli(unittest.TestCase):
@@ -58,7 +59,9 @@ class Cli(unittest.TestCase):
                 (['statsu'], "did you mean 'status'?"),
                 (['status', 'extra'], "'status' takes nothing behind it"),
                 (['status', '--role', 'agent'], "--role means nothing to 'status'"),
-                (['mark'], "'mark' takes the name of the point"),
+                (['mark', 'a', 'b'], "'mark' takes one label at most"),
+                (['mark', 'a', '--label', 'b'], 'the mark was given two labels'),
+                (['status', '--wait'], "--wait means nothing to 'status'"),
                 (['status', '--jsno'], '--jsno'),
                 (['pki'], 'pki needs one of init, issue and show'),
                 (['pki', 'revoke'], "not 'revoke'"),
@@ -99,12 +102,33 @@ class Cli(unittest.TestCase):
         self.assertEqual(status, 4)
         self.assertEqual(err, 'understudyctl: not for you\n')
 
-    def test_mark_sends_the_name(self):
+    def test_mark_sends_the_label(self):
+        for words in (['before upgrade'], ['--label', 'before upgrade']):
+            path = self.directory / f'agent-{len(words)}.sock'
+            daemon = FakeDaemon(path, b'{"ok":true,"result":{"id":5}}')
+            status, out, _ = call('mark', *words, '--socket', path)
+            self.assertEqual(status, 0)
+            self.assertIn('mark ordered', out)
+            self.assertEqual(daemon.requests, [{'command': 'mark', 'label': 'before upgrade', 'consistency': 'crash'}])
+
+    def test_mark_waits_until_it_is_durable(self):
         path = self.directory / 'agent.sock'
-        daemon = FakeDaemon(path, b'{"ok":true,"result":{"seq":5}}')
-        status, out, _ = call('mark', 'before upgrade', '--socket', path)
-        self.assertEqual((status, out), (0, "marked 'before upgrade' at seq 5\n"))
-        self.assertEqual(daemon.requests, [{'command': 'mark', 'name': 'before upgrade'}])
+        daemon = FakeDaemon(path, b'{"ok":true,"result":{"id":5}}', b'{"ok":true,"result":{"id":5,"state":"working"}}',
+                            b'{"ok":true,"result":{"id":5,"state":"durable","label":"a","consistency":"application",'
+                            b'"seq":7}}')
+        status, out, _ = call('mark', '--application-consistent', '--wait', '--socket', path)
+        self.assertEqual((status, out), (0, "marked 'a' at seq 7, application-consistent\n"))
+        self.assertEqual(daemon.requests, [{'command': 'mark', 'consistency': 'application'},
+                                           *[{'command': 'mark-outcome', 'id': 5}] * 2])
+
+    def test_a_mark_that_is_less_than_asked_for_is_a_failure(self):
+        path = self.directory / 'agent.sock'
+        FakeDaemon(path, b'{"ok":true,"result":{"id":5}}',
+                   b'{"ok":true,"result":{"id":5,"state":"durable","label":"a","consistency":"crash","seq":7,'
+                   b'"reason":"hook \'x\' failed"}}')
+        status, out, err = call('mark', '--application-consistent', '--wait', '--socket', path)
+        self.assertEqual((status, out), (1, "marked 'a' at seq 7, crash-consistent\n"))
+        self.assertEqual(err, "understudyctl: the mark is crash-consistent only: hook 'x' failed\n")
 
     def test_an_answer_that_is_no_json_is_an_error(self):
         path = self.directory / 'agent.sock'

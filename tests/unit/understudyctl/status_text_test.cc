@@ -22,14 +22,18 @@ TEST_CASE("an agent in real time is shown with its recovery point") {
                   "copy_done_bytes":100,"copy_total_bytes":100,"rpo_now_ns":120000000,"rpo_p50_ns":80000000,
                   "rpo_p99_ns":450000000,"backlog_bytes":1258291,"ring_bytes":268435456,
                   "raw_bytes_per_second":52428800,"wire_bytes_per_second":13107200,"losses":{"total":0},
-                  "gap_open":false,"last_seq":900,"acknowledged_seq":890,"epoch":1,"generation":2})") ==
+                  "gap_open":false,"last_seq":900,"acknowledged_seq":890,"epoch":1,"generation":2,
+                  "wire":{"delta_cache_bytes":1048576,"delta_cache_bytes_max":67108864,"effort":"light",
+                          "bandwidth_limit":10485760,"eta_ns":2000000000}})") ==
         "agent of server 'web-1'\n"
         "  phase        realtime\n"
         "  disks        /dev/vdb 1 GiB\n"
         "  behind       120 ms now, median 80 ms, 99 % under 450 ms\n"
         "  receiver     'dr-1', connected\n"
-        "  backlog      1.2 MiB of a ring of 256 MiB\n"
+        "  backlog      1.2 MiB of a ring of 256 MiB, done in about 2 s\n"
         "  throughput   50 MiB/s of data, 12.5 MiB/s on the wire\n"
+        "  wire         deltas against 1 MiB of at most 64 MiB, only light effort, because encoding is slower than the "
+        "link, limited to 10 MiB/s\n"
         "  losses       none\n"
         "  gap          none\n"
         "  stream       seq 890 acknowledged of 900, epoch 1, generation 2\n");
@@ -47,6 +51,18 @@ TEST_CASE("an agent in its first copy shows progress and no recovery point") {
         std::string::npos);
   CHECK(text.find("  gap          initial-copy, since 2023-11-14 22:13:20.000\n") != std::string::npos);
   CHECK(text.find("  receiver     not connected\n") != std::string::npos);
+}
+
+TEST_CASE("a copy of existing data says what it leaves out, how long it takes, and what was found on the disks") {
+  const std::string text = shown(R"({"phase":"full-copy","copy_done_bytes":1073741824,"copy_total_bytes":4294967296,
+                                     "copy_left_out_bytes":8589934592,"copy_left_ns":90000000000,
+                                     "findings":[{"code":"low-free-space","text":"'/dev/vda1' is full",
+                                                  "advice":"keep 15 % free"},
+                                                 {"code":"not-left-out","text":"'/dev/vda2' is dirty","advice":""}]})");
+  CHECK(text.find("25.0 %  1 GiB of 4 GiB, about 1 min 30 s left\n") != std::string::npos);
+  CHECK(text.find("  left out     8 GiB of free space\n") != std::string::npos);
+  CHECK(text.find("  finding      '/dev/vda1' is full; keep 15 % free\n  finding      '/dev/vda2' is dirty\n") !=
+        std::string::npos);
 }
 
 TEST_CASE("errors that hold now are shown, each on its line, and cannot steer the terminal") {

@@ -58,6 +58,7 @@ Welcome welcome_example() {
   welcome.software = "understudy-receiver 0.1.0";
   welcome.boot_id = uuid_of(4);
   welcome.store_devices = {(8ull << 20) | 16, (253ull << 20) | 1};
+  welcome.delta_cache_bytes_max = 48ull << 20;
   return welcome;
 }
 
@@ -130,12 +131,27 @@ TEST_CASE("welcome survives the wire") {
   CHECK(got.receiver_name == "dr-1");
   CHECK(got.boot_id == sent.boot_id);
   CHECK(got.store_devices == sent.store_devices);
+  CHECK(got.delta_cache_bytes_max == sent.delta_cache_bytes_max);
+}
+
+TEST_CASE("the welcome of a receiver that has never heard of deltas is understood") {
+  std::vector<std::byte> frame = frame_of(welcome_example());
+  auto payload = std::vector<std::byte>(frame.begin() + kFrameHeaderBytes, frame.end());
+  payload.erase(payload.begin() + kWelcomeHeaderBytesMin, payload.begin() + sizeof(WelcomeBytes));
+  payload[4] = static_cast<std::byte>(kWelcomeHeaderBytesMin);
+  const auto old = decode_payload(FrameType::kWelcome, payload);
+  REQUIRE(old.ok());
+  CHECK(std::get<Welcome>(*old).receiver_name == "dr-1");
+  CHECK(std::get<Welcome>(*old).delta_cache_bytes_max == 0);
+  payload[4] = static_cast<std::byte>(kWelcomeHeaderBytesMin - 1);
+  CHECK_FALSE(decode_payload(FrameType::kWelcome, payload).ok());
 }
 
 TEST_CASE("the small messages survive the wire") {
   CHECK(round_trip(Ack{99}).seq == 99);
   CHECK(round_trip(Ping{5}).token == 5);
   CHECK(round_trip(Pong{6}).token == 6);
+  CHECK(round_trip(DeltaCacheSize{1ull << 32}).bytes == 1ull << 32);
   const Refuse refuse = round_trip(Refuse{RefuseCode::kEpoch, "epoch 3 is not 4"});
   CHECK(refuse.code == RefuseCode::kEpoch);
   CHECK(refuse.text == "epoch 3 is not 4");

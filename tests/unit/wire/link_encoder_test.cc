@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/wire/link_encoder.h"
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <thread>
@@ -16,8 +17,10 @@ using namespace understudy;
 
 namespace {
 
-std::unique_ptr<OutgoingBatch> batch_of(Seq seq, std::size_t bytes, std::shared_ptr<void> keepalive = nullptr) {
-  auto payload = std::make_shared<std::vector<std::byte>>(bytes, static_cast<std::byte>(seq));
+std::unique_ptr<OutgoingBatch> batch_of(Seq seq, std::vector<std::byte> content,
+                                        std::shared_ptr<void> keepalive = nullptr) {
+  const std::size_t bytes = content.size();
+  auto payload = std::make_shared<std::vector<std::byte>>(std::move(content));
   auto outgoing = std::make_unique<OutgoingBatch>();
   Uuid server;
   server.bytes.fill(std::byte{1});
@@ -33,6 +36,17 @@ std::unique_ptr<OutgoingBatch> batch_of(Seq seq, std::size_t bytes, std::shared_
   return outgoing;
 }
 
+std::unique_ptr<OutgoingBatch> batch_of(Seq seq, std::size_t bytes, std::shared_ptr<void> keepalive = nullptr) {
+  return batch_of(seq, std::vector<std::byte>(bytes, static_cast<std::byte>(seq)), std::move(keepalive));
+}
+
+// The same for every seq, but for one byte.
+std::vector<std::byte> content_of(Seq seq) {
+  std::vector<std::byte> content(16 << 10, std::byte{7});
+  content[seq] = static_cast<std::byte>(seq);
+  return content;
+}
+
 std::optional<EncodedBatch> wait_pop(LinkEncoder& encoder) {
   for (int i = 0; i < 5000; ++i) {
     if (auto encoded = encoder.pop()) return encoded;
@@ -46,7 +60,7 @@ std::optional<EncodedBatch> wait_pop(LinkEncoder& encoder) {
 TEST_CASE("batches come out encoded, in the order they went in, from several threads") {
   std::atomic<int> woken{0};
   LinkEncoder encoder(4, [&] { ++woken; });
-  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_peer(kWireZstd, 0);
   encoder.set_compression({Codec::kZstd, 3}, false);
   std::mt19937_64 random(1);
   for (Seq seq = 1; seq <= 300; ++seq) encoder.push(batch_of(seq, 512 * (1 + random() % 400)));
@@ -70,7 +84,7 @@ TEST_CASE("batches come out encoded, in the order they went in, from several thr
 
 TEST_CASE("a codec the receiver cannot decode is not used") {
   LinkEncoder encoder(1, [] {});
-  encoder.set_peer_codecs(kWireLz4);
+  encoder.set_peer(kWireLz4, 0);
   encoder.set_compression({Codec::kZstd, 1}, false);
   encoder.push(batch_of(1, 65536));
   CHECK(wait_pop(encoder)->info.codec == Codec::kNone);
@@ -79,9 +93,53 @@ TEST_CASE("a codec the receiver cannot decode is not used") {
   CHECK(wait_pop(encoder)->info.codec == Codec::kLz4);
 }
 
+TEST_CASE("deltas are made in order by many threads, over changes of the cache and of the session") {
+  LinkEncoder encoder(4, [] {});
+  encoder.set_compression({Codec::kZstd, 1}, false);
+  Seq seq = 1;
+  for (int session = 0; session < 3; ++session) {
+    encoder.set_peer(kWireZstd | (session == 1 ? 0 : kWireDeltas), session == 2 ? 64 << 10 : 1 << 20);
+    DeltaDecoder decoder;
+    std::size_t deltas = 0;
+    for (const std::uint64_t cache_bytes : {std::uint64_t{1} << 20, std::uint64_t{0}, std::uint64_t{16} << 10}) {
+      encoder.set_delta_cache_bytes(cache_bytes);
+      const Seq end = seq + 60;
+      for (Seq next = seq; next < end; ++next) encoder.push(batch_of(next, content_of(next)));
+      for (; seq < end; ++seq) {
+        auto encoded = wait_pop(encoder);
+        REQUIRE(encoded);
+        CHECK(encoded->info.first_seq == seq);
+        std::span<const std::byte> rest = encoded->frame;
+        std::vector<std::byte> batch;
+        while (!rest.empty()) {
+          const FrameHeader header = decode_frame_header(rest.first<kFrameHeaderBytes>()).value();
+          const auto payload = rest.subspan(kFrameHeaderBytes, header.payload_bytes);
+          rest = rest.subspan(kFrameHeaderBytes + header.payload_bytes);
+          if (header.type == FrameType::kDeltaCache) {
+            decoder.resize(std::get<DeltaCacheSize>(decode_payload(header.type, payload).value()).bytes);
+          } else if (header.type == FrameType::kDeltaBatch) {
+            ++deltas;
+            REQUIRE(decoder.decode(payload, batch).ok());
+          } else {
+            batch.assign(payload.begin(), payload.end());
+          }
+        }
+        const auto reader = BatchReader::decode(batch, Verify::kRecords);
+        REQUIRE(reader.ok());
+        CHECK(std::ranges::equal(reader->records()[0].payload, content_of(seq)));
+      }
+      CHECK(decoder.cache().bytes_max() == encoder.status().delta_cache_bytes_max);
+    }
+    CHECK(deltas == (session == 1 ? 0 : 120));
+    encoder.clear();
+    CHECK(encoder.status().delta_cache_bytes_max == 0);
+    CHECK(encoder.status().delta_cache_bytes == 0);
+  }
+}
+
 TEST_CASE("after clear no memory of any batch is referenced") {
   LinkEncoder encoder(2, [] {});
-  encoder.set_peer_codecs(kWireZstd);
+  encoder.set_peer(kWireZstd, 0);
   encoder.set_compression({Codec::kZstd, 19}, false);
   std::weak_ptr<void> alive;
   for (int round = 0; round < 5; ++round) {

@@ -26,6 +26,8 @@ struct ActionText {
   std::string operator()(const SendMessage& action) const { return "send " + text_of(action.message); }
   std::string operator()(const AttachStore& action) const { return "attach " + action.hello.server_name; }
   std::string operator()(const DeliverBatch&) const { return "deliver"; }
+  std::string operator()(const DeliverDelta&) const { return "deliver delta"; }
+  std::string operator()(const ResizeDeltaCache& resize) const { return "cache " + std::to_string(resize.bytes); }
   std::string operator()(const DeliverDigestQuestion& action) const {
     return "ask " + std::to_string(action.question.token);
   }
@@ -219,6 +221,28 @@ TEST_CASE("receiver: a question about digests goes to the store, its answer to t
   Driver<ServerSession> attaching = server_in(ServerSession::State::kAttaching);
   CHECK(contains(attaching.step(FrameReceived{question}).line, "close"));
   CHECK(attaching.step(DigestAnswered{}).line == "");
+}
+
+TEST_CASE("receiver: deltas only where they were granted, and no more memory than that") {
+  const auto streaming = [](std::uint64_t granted) {
+    Driver<ServerSession> server = server_in(ServerSession::State::kAttaching);
+    Welcome welcome = welcome_of(10);
+    welcome.delta_cache_bytes_max = granted;
+    server.step(Attached{welcome});
+    return server;
+  };
+  for (const FrameType type : {FrameType::kDeltaCache, FrameType::kDeltaBatch}) {
+    CHECK(streaming(4096).session.admit(FrameHeader{type, 0}).ok());
+    CHECK_FALSE(streaming(0).session.admit(FrameHeader{type, 0}).ok());
+    CHECK_FALSE(server_in(ServerSession::State::kAttaching).session.admit(FrameHeader{type, 0}).ok());
+  }
+  Driver<ServerSession> server = streaming(8192);
+  CHECK(server.step(FrameReceived{DeltaCacheSize{8192}}).line == "cache 8192");
+  CHECK(server.step(FrameReceived{DeltaBatchFrame{}}).line == "deliver delta");
+  CHECK(server.step(FrameReceived{DeltaCacheSize{0}}).line == "cache 0");
+  const Outcome outcome = server.step(FrameReceived{DeltaCacheSize{8193}});
+  CHECK(outcome.line == "send bye(4); close");
+  CHECK(contains(outcome.error, "asks for 8193 bytes, this session was granted 8192"));
 }
 
 TEST_CASE("receiver: no hello in time, silence, and pings") {
