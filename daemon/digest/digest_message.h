@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the two ends of a digest scan say to each other, and its bytes (daemon/wire/FORMAT.md, frames 10 and 11). Pure;
+// What the two ends of a digest scan say to each other, and its bytes (daemon/wire/FORMAT.md, frames 12 and 13). Pure;
 // thread-safe. Nothing that is decoded is trusted: every number is within its bounds, or it is an error.
 //
 //   agent: region, seq, ONE digest          --> receiver: the same? equal. Else the digest of each of its chunks

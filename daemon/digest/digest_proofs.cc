@@ -205,7 +205,7 @@ Status DigestProofs::restore(std::span<const std::byte> bytes, const Uuid& captu
         ProofsRun run;
         std::memcpy(&run, runs.data() + at, sizeof(run));
         const std::uint64_t leaves = (disk.size_bytes + kDigestLeafBytes - 1) / kDigestLeafBytes;
-        if (run.first >= leaves || run.count > leaves - run.first) return corrupt("a run of leaves is outside its disk");
+        if (run.first >= leaves || run.count > leaves - run.first) return corrupt("a run of leaves is behind its disk");
         note_left_out(slot, run.first * kDigestLeafBytes, run.count * kDigestLeafBytes);
       }
     }

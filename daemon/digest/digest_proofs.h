@@ -2,9 +2,9 @@
 // When each chunk of the disks was last proved equal to the replica: what the scrub reports, and what stays known when
 // the agent is started again. Pure. Threads: one.
 //
-// Beside it, which leaves are left out: free space that a full copy did not send, so that they may differ. A leaf is left
-// out until it is proved equal, or everything is to be copied again. It is known from the beginning of a full copy on; a
-// file that belongs to the capture makes it known, too.
+// Beside it, which leaves are left out: free space that a full copy did not send, so that they may differ. A leaf is
+// left out until it is proved equal, or everything is to be copied again. It is known from the beginning of a full copy
+// on; a file that belongs to the capture makes it known, too.
 //
 // 4 bytes a chunk in memory (4 MiB a TiB). Kept on disk per region, the oldest time of its chunks (64 KiB a TiB). A
 // proof belongs to a capture: under another one nothing is known.

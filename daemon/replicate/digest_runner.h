@@ -14,9 +14,9 @@
 //             more after a pause, with copy mode on and no write in flight over it, and only then reported: no known
 //             loss explains it.
 //
-// What a full copy left out (left_out.h) was never made equal. The scrub looks at it, too, but a leaf (64 KiB) with any of
-// it may differ, without end, until it is proved equal once: DigestProofs keeps which. So a flipped block in such a leaf
-// is not noticed; nobody could say what belongs there.
+// What a full copy left out (left_out.h) was never made equal. The scrub looks at it, too, but a leaf (64 KiB) with any
+// of it may differ, without end, until it is proved equal once: DigestProofs keeps which. So a flipped block in such a
+// leaf is not noticed; nobody could say what belongs there.
 //
 // Reads go through a DiskReader of its own with buffers of at least kDigestChunkBytes.
 //

@@ -98,8 +98,8 @@ void Replicator::mark_all_dirty() {
   for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
 }
 
-// Repair, inside a gap of its own: everything is compared and what differs is copied; with a receiver that cannot compare,
-// everything is copied.
+// Repair, inside a gap of its own: everything is compared and what differs is copied; with a receiver that cannot
+// compare, everything is copied.
 void Replicator::verify_all() {
   if (!streaming()) return;
   // In this order: a granule that is dirty before the GAP stands in the stream cannot be missed by its HEAL.

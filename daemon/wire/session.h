@@ -67,8 +67,8 @@ struct CloseSession {
   bool refused = false;
 };
 using SessionAction =
-    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDelta, ResizeDeltaCache, DeliverDigestQuestion, SessionUp,
-                 SessionAck, SessionNotice, SessionDigestAnswer, CloseSession>;
+    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDelta, ResizeDeltaCache, DeliverDigestQuestion,
+                 SessionUp, SessionAck, SessionNotice, SessionDigestAnswer, CloseSession>;
 
 // --- events ---
 // TLS is up and the peer's certificate is proved.

@@ -109,7 +109,7 @@ class History {
     if (chance(profile_.fault_percent)) fault();
     if (chance(60)) harness_.reader->progress(random_, static_cast<std::uint32_t>(random_() % 24));
     if (harness_.digest_reader && chance(60)) {
-      harness_.digest_reader->progress(random_, static_cast<std::uint32_t>(random_() % 100));
+      harness_.digest_reader->progress(random_, static_cast<std::uint32_t>(random_() % 400));
     }
     if (chance(70)) step();
     if (chance(1)) harness_.replicator->request_digest_scan(DigestPurpose::kRepair, [](const auto&) {});
@@ -145,6 +145,7 @@ class History {
     };
     harness_.tracker->meanwhile = meanwhile;
     harness_.reader->meanwhile = meanwhile;
+    if (harness_.digest_reader) harness_.digest_reader->meanwhile = meanwhile;
     harness_.receiver->meanwhile = meanwhile;
   }
 
