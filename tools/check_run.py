@@ -55,16 +55,19 @@ def suites_of(test: dict) -> set[str]:
 
 
 def ninja_targets(build: Path, tests: list[dict]) -> list[str]:
-    """The programs that these tests run, as ninja knows them; what the configuration wrote is there already."""
+    """What these tests run, as ninja knows it: programs they are given and programs they depend on."""
     listed = subprocess.run(['meson', 'introspect', '--targets', str(build)], cwd=SOURCE, check=True,
                             capture_output=True, text=True)
-    built = {name for target in json.loads(listed.stdout) for name in target['filename']}
+    files_of = {target['id']: target['filename'] for target in json.loads(listed.stdout)}
+    built = {os.path.relpath(name, build) for names in files_of.values() for name in names}
     targets = set()
     for test in tests:
+        # meson writes some programs as absolute names and others relative to the build directory.
         for word in test['cmd']:
-            if word in built:
-                targets.add(os.path.relpath(word, build))
-    return sorted(targets)
+            targets.add(os.path.relpath(build / word, build))
+        for target in test['depends']:
+            targets |= {os.path.relpath(name, build) for name in files_of.get(target, [])}
+    return sorted(targets & built)
 
 
 def run_tests(build: Path, suites: set[str] | None, timeout_multiplier: int) -> list[dict]:

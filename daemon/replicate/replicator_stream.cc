@@ -170,8 +170,8 @@ bool Replicator::account_when_drained() {
   if (const auto reason = gap_.drained(losses.total); reason && !insert_gap(*reason)) return false;
   if (writer_.cursor().loss_count != gap_.accounted_losses()) writer_.set_loss_count(gap_.accounted_losses());
   if (dirty_looked_at_) return true;
-  // An agent was killed after the HEAL was durable and before it had finished the granules of the last copies, or a
-  // disk was added: something is dirty that no loss explains. Read it again, inside a gap of its own.
+  // A disk was added, and the agent was killed before the GAP was durable: something is dirty that no loss explains.
+  // Read it, inside a gap of its own.
   dirty_looked_at_ = true;
   if (gap_.is_open()) return true;
   for (const TrackedDisk& disk : tracker_.disks()) {
@@ -269,17 +269,23 @@ bool Replicator::emit(const CopyChunk& chunk) {
       writer_.add_copy(fragment.disk, fragment.offset_bytes, fragment.data, initial, chunk.read_ns, chunk.keepalive);
     }
   }
-  acknowledgement_.copy_emitted(writer_.last_seq(), chunk.range);
+  if (writer_.last_seq() <= acknowledged_seq_) {
+    tracker_.dirty().finish(chunk.range);  // nothing of it was left to copy, and what overwrote it is durable
+  } else {
+    acknowledgement_.copy_emitted(writer_.last_seq(), chunk.range);
+  }
   if (writer_.due(clock_.boot_ns()) && !send_batch()) return false;
   return true;
 }
 
 // HEAL: nothing is dirty, nothing lost is in flight, nothing is under way, and no loss happened that the stream does
 // not say. Every event that a copy may have seen is already in the stream. A write that is lost from now on is
-// submitted after all the reads, and moves the loss count before any later event.
+// submitted after all the reads, and moves the loss count before any later event. The copies are durable and their
+// granules finished: an agent that is killed behind the HEAL leaves nothing that looks dirty to the next one.
 void Replicator::try_heal() {
   if (!gap_.is_open() || stopping_ || gate_ != Gate::kOpen || left_out_.holds_heal() || digests_.clearing()) return;
   if (!copier_.pass_found_nothing()) return;
+  if (acknowledgement_.pending_copies() > 0) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
   const auto clean = copier_.verify_clean(now_ns_);
   if (!clean.ok()) {
