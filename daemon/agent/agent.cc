@@ -145,6 +145,7 @@ Status Agent::open_data_path(const std::vector<std::string>& paths, const Replic
   parts.options.disks = disks;
   parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
   parts.options.digest.scrub_enabled = config_.scrub;
+  parts.options.digest.scrub_period_ns = config_.scrub_period_ns;
   parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
   parts.options.state = state;
   const Uuid capture_id = tracker->capture_id();
@@ -449,6 +450,7 @@ void Agent::reload() {
     config_.bandwidth = config->bandwidth;
     config_.auto_resume = config->auto_resume;
     config_.scrub = config->scrub;
+    config_.scrub_period_ns = config->scrub_period_ns;
     config_.scrub_bytes_per_second = config->scrub_bytes_per_second;
     if (config->disks != config_.disks) {
       if (Status status = take_over_disks(config->disks); !status.ok()) {
@@ -462,7 +464,7 @@ void Agent::reload() {
       running_link_->set_bandwidth(wanted.bandwidth);
       replicator.set_copy_limits(wanted.buffers);
       replicator.set_auto_resume(wanted.auto_resume);
-      replicator.digests().set_scrub(wanted.scrub, wanted.scrub_bytes_per_second);
+      replicator.digests().set_scrub(wanted.scrub, wanted.scrub_period_ns, wanted.scrub_bytes_per_second);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
     if (late.empty()) {

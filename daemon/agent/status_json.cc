@@ -63,12 +63,16 @@ Json digest_json(const ReplicationStatus& status) {
   json["done_bytes"] = status.digest.done_bytes;
   json["equal_bytes"] = status.digest.equal_bytes;
   json["different_bytes"] = status.digest.different_bytes;
+  json["left_out_bytes"] = status.digest.left_out_bytes;
   json["undecided_bytes"] = status.digest.undecided_bytes;
   json["duration_ns"] = status.digest.duration_ns;
   json["given_up"] = status.digest.given_up;
   json["wire_bytes"] = status.digest_wire_bytes;
   json["scrub_enabled"] = status.scrub_enabled;
+  json["scrub_period_ns"] = status.scrub_period_ns;
+  json["scrub_rate"] = status.scrub_bytes_per_second;
   json["proved_bytes"] = status.proved_bytes;
+  json["provable_bytes"] = status.provable_bytes;
   json["proved_window_ns"] = status.proved_window_ns;
   json["scrub_round_time_ns"] = status.scrub_round_wall_ns != 0 ? Json(status.scrub_round_wall_ns) : Json();
   json["findings_bytes"] = status.findings_bytes;

@@ -111,6 +111,11 @@ inline constexpr std::size_t kEndViewCacheBytesMax = 16u << 20;
 // Questions of one session that wait for an answer; an agent that asks more is cut off.
 inline constexpr std::size_t kDigestQuestionsMax = 64;
 // Stores whose content is compared at a time, in the whole process; others wait for their turn.
-inline constexpr int kDigestStoresAtATimeMax = 2;
+inline constexpr unsigned kDigestThreads = 2;
+// One turn of such a comparison: so much is read and hashed, or so many batches of the journal are looked at.
+inline constexpr std::uint64_t kDigestSliceBytes = 8u << 20;
+inline constexpr std::size_t kDigestSliceBatches = 512;
+// What the receiver knows of where its stores' bytes lie, in the whole process; a store beyond is not compared.
+inline constexpr std::uint64_t kDigestIndexBytesMax = 1u << 30;
 
 }  // namespace understudy

@@ -24,60 +24,80 @@ DigestAnswer verdict(const DigestQuestion& question, DigestVerdict verdict) {
 
 }  // namespace
 
-DigestAnswer DigestCheck::answer(const DigestQuestion& question, DigestContent& content) {
+std::optional<DigestAnswer> DigestCheck::begin(const DigestQuestion& question, const DigestContent& content) {
+  question_.reset();
   if (!digest_question_mistake(question).empty()) return verdict(question, DigestVerdict::kUnavailable);
   if (question.level == DigestLevel::kLeaves) return answer_leaves(question);
   const auto disk_bytes = content.disk_bytes(question.disk);
   const bool there = disk_bytes && question.offset_bytes <= *disk_bytes &&
                      question.length_bytes <= *disk_bytes - question.offset_bytes;
   if (!there || content.seq() != question.seq) return verdict(question, DigestVerdict::kUnavailable);
-  return answer_region(question, content);
+  question_ = question;
+  next_chunk_ = 0;
+  region_ = Kept{question.token, question.seq, question.disk, question.offset_bytes, question.chunk_mask, {}};
+  chunks_.clear();
+  return std::nullopt;
 }
 
-std::vector<Digest> DigestCheck::chunk_leaves(const DigestQuestion& question, unsigned chunk, DigestContent& content) {
-  const std::uint64_t begin = question.offset_bytes + chunk * kDigestChunkBytes;
-  const std::uint64_t bytes = digest_chunk_bytes(question.length_bytes, chunk);
+std::optional<DigestAnswer> DigestCheck::go_on(DigestContent& content, std::uint64_t bytes_max) {
+  const unsigned chunks = digest_chunk_count(question_->length_bytes);
+  std::uint64_t bytes = 0;
+  for (; next_chunk_ < chunks; ++next_chunk_) {
+    if ((question_->chunk_mask >> next_chunk_ & 1) == 0) continue;
+    if (bytes > 0 && bytes >= bytes_max) return std::nullopt;
+    region_.leaves.push_back(chunk_leaves(next_chunk_, content));
+    chunks_.push_back(digest_of_digests(region_.leaves.back()));
+    bytes += digest_chunk_bytes(question_->length_bytes, next_chunk_);
+  }
+  DigestAnswer answer = region_answer();
+  question_.reset();
+  return answer;
+}
+
+DigestAnswer DigestCheck::answer(const DigestQuestion& question, DigestContent& content) {
+  if (auto answer = begin(question, content)) return *std::move(answer);
+  while (true) {
+    if (auto answer = go_on(content, kDigestRegionBytes)) return *std::move(answer);
+  }
+}
+
+std::vector<Digest> DigestCheck::chunk_leaves(unsigned chunk, DigestContent& content) {
+  const std::uint16_t disk = question_->disk;
+  const std::uint64_t begin = question_->offset_bytes + chunk * kDigestChunkBytes;
+  const std::uint64_t bytes = digest_chunk_bytes(question_->length_bytes, chunk);
   bytes_compared_ += bytes;
   std::vector<Digest> leaves;
-  if (!content.known_zeros(question.disk, begin, bytes)) {
-    buffer_.resize(kDigestChunkBytes);
-    const std::span<std::byte> data = std::span(buffer_).first(bytes);
-    if (content.read(question.disk, begin, data).ok()) {
-      append_leaf_digests(data, leaves);
+  buffer_.resize(kDigestChunkBytes);
+  if (!content.known_zeros(disk, begin, bytes)) {
+    if (const auto data = content.read(disk, begin, std::span(buffer_).first(bytes)); data.ok()) {
+      append_leaf_digests(*data, leaves);
       return leaves;
     }
   }
   // All zeros, or something in it cannot be read: leaf by leaf.
   for (std::uint64_t at = 0; at < bytes; at += kDigestLeafBytes) {
     const std::uint64_t leaf_bytes = std::min(kDigestLeafBytes, bytes - at);
-    if (content.known_zeros(question.disk, begin + at, leaf_bytes)) {
+    if (content.known_zeros(disk, begin + at, leaf_bytes)) {
       leaves.push_back(digest_of_zeros(leaf_bytes));
       continue;
     }
-    const std::span<std::byte> data = std::span(buffer_).first(leaf_bytes);
-    if (Status status = content.read(question.disk, begin + at, data); status.ok()) {
-      append_leaf_digests(data, leaves);
+    auto data = content.read(disk, begin + at, std::span(buffer_).first(leaf_bytes));
+    if (data.ok()) {
+      append_leaf_digests(*data, leaves);
     } else {
       leaves.push_back(digest_of_nothing());
-      error_ = std::move(status).error();
+      error_ = std::move(data).error();
     }
   }
   return leaves;
 }
 
-DigestAnswer DigestCheck::answer_region(const DigestQuestion& question, DigestContent& content) {
-  Kept region{question.token, question.seq, question.disk, question.offset_bytes, question.chunk_mask, {}};
-  std::vector<Digest> chunks;
-  for (unsigned i = 0; i < digest_chunk_count(question.length_bytes); ++i) {
-    if ((question.chunk_mask >> i & 1) == 0) continue;
-    region.leaves.push_back(chunk_leaves(question, i, content));
-    chunks.push_back(digest_of_digests(region.leaves.back()));
-  }
-  if (digest_of_digests(chunks) == question.digests[0]) return verdict(question, DigestVerdict::kEqual);
-  DigestAnswer answer = verdict(question, DigestVerdict::kDifferent);
-  answer.chunk_mask = question.chunk_mask;
-  answer.digests = std::move(chunks);
-  kept_.push_back(std::move(region));
+DigestAnswer DigestCheck::region_answer() {
+  if (digest_of_digests(chunks_) == question_->digests[0]) return verdict(*question_, DigestVerdict::kEqual);
+  DigestAnswer answer = verdict(*question_, DigestVerdict::kDifferent);
+  answer.chunk_mask = question_->chunk_mask;
+  answer.digests = std::move(chunks_);
+  kept_.push_back(std::move(region_));
   if (kept_.size() > kRegionsKeptMax) kept_.pop_front();
   return answer;
 }

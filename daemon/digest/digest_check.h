@@ -26,15 +26,23 @@ class DigestContent {
   virtual std::optional<std::uint64_t> disk_bytes(std::uint16_t disk) const = 0;
   // True when the extent is known to be zeros without reading anything.
   virtual bool known_zeros(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes) const = 0;
-  // An error: these bytes are lost to the receiver, and therefore different from any.
-  virtual Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) = 0;
+  // The bytes of an extent: in the content's own memory, where they lie together there, until the next call; else in
+  // `room`, which is as long as the extent. An error: they are lost to the receiver, and therefore different from any.
+  virtual Result<std::span<const std::byte>> read(std::uint16_t disk, std::uint64_t offset_bytes,
+                                                  std::span<std::byte> room) = 0;
 };
 
 class DigestCheck {
  public:
   static constexpr std::size_t kRegionsKeptMax = 16;
 
-  // `content` stands at the question's seq, unless the question is about leaves.
+  // Begins with a question; `content` stands at its seq, unless it is about leaves. The answer, if nothing needs to be
+  // read for it; else go_on() gives it. What was begun before and has no answer yet is dropped.
+  std::optional<DigestAnswer> begin(const DigestQuestion& question, const DigestContent& content);
+  // Reads and hashes about `bytes_max`, at least a chunk; the answer when all is done. The content is the same, and
+  // stands where it stood. Only after a begin() without an answer.
+  std::optional<DigestAnswer> go_on(DigestContent& content, std::uint64_t bytes_max);
+  // Both, to the end.
   DigestAnswer answer(const DigestQuestion& question, DigestContent& content);
 
   // What cannot be read, since the last call; for the receiver's log.
@@ -50,10 +58,14 @@ class DigestCheck {
     std::uint64_t chunk_mask = 0;
     std::vector<std::vector<Digest>> leaves;  // of the chunks of the mask
   };
-  DigestAnswer answer_region(const DigestQuestion& question, DigestContent& content);
+  DigestAnswer region_answer();
   DigestAnswer answer_leaves(const DigestQuestion& question) const;
-  std::vector<Digest> chunk_leaves(const DigestQuestion& question, unsigned chunk, DigestContent& content);
+  std::vector<Digest> chunk_leaves(unsigned chunk, DigestContent& content);
 
+  std::optional<DigestQuestion> question_;  // under way
+  unsigned next_chunk_ = 0;
+  Kept region_;                             // of question_, as far as it is read
+  std::vector<Digest> chunks_;              // the same
   std::deque<Kept> kept_;
   std::vector<std::byte> buffer_;
   std::optional<Error> error_;

@@ -3,6 +3,7 @@
 #include "daemon/digest/digest_proofs.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "daemon/base/limits.h"
@@ -27,17 +28,23 @@ bool take(std::span<const std::byte>& rest, T& value) {
   return true;
 }
 
+bool leaf_bit(const std::vector<std::uint16_t>& masks, std::uint64_t leaf) {
+  const std::uint64_t chunk = leaf / kDigestLeavesPerChunk;
+  return chunk < masks.size() && (masks[chunk] >> (leaf % kDigestLeavesPerChunk) & 1) != 0;
+}
+
 // Runs of leaves that are left out.
-void append_left_out(const std::vector<bool>& left_out, std::vector<std::byte>& out) {
+void append_left_out(const std::vector<std::uint16_t>& left_out, std::vector<std::byte>& out) {
   const std::size_t count_at = out.size();
   le64 run_count;
   run_count = 0;
   append_struct(run_count, out);
   std::uint64_t runs = 0;
-  for (std::size_t i = 0; i < left_out.size(); ++runs) {
-    while (i < left_out.size() && !left_out[i]) ++i;
-    const std::size_t first = i;
-    while (i < left_out.size() && left_out[i]) ++i;
+  const std::uint64_t leaves = left_out.size() * kDigestLeavesPerChunk;
+  for (std::uint64_t i = 0; i < leaves; ++runs) {
+    while (i < leaves && !leaf_bit(left_out, i)) ++i;
+    const std::uint64_t first = i;
+    while (i < leaves && leaf_bit(left_out, i)) ++i;
     if (first == i) break;
     ProofsRun run;
     run.first = first;
@@ -75,6 +82,10 @@ void DigestProofs::note_equal(std::uint16_t disk, std::uint64_t offset_bytes, st
   for (std::uint64_t at = 0; at < length_bytes; at += kDigestLeafBytes) note_leaf_equal(disk, offset_bytes + at);
 }
 
+void DigestProofs::note_rest_equal(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t wall_ns) {
+  set(disk, offset_bytes, 1, static_cast<std::uint32_t>(wall_ns / kNsPerSecond));
+}
+
 void DigestProofs::forget(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
   set(disk, offset_bytes, length_bytes, 0);
 }
@@ -94,24 +105,34 @@ void DigestProofs::note_left_out(std::uint16_t disk, std::uint64_t offset_bytes,
   const auto found = disks_.find(disk);
   if (found == disks_.end() || length_bytes == 0) return;
   const std::uint64_t leaves = (found->second.size_bytes + kDigestLeafBytes - 1) / kDigestLeafBytes;
-  std::vector<bool>& left_out = found->second.left_out;
-  left_out.resize(leaves);
+  std::vector<std::uint16_t>& left_out = found->second.left_out;
+  left_out.resize(found->second.chunks.size());
   const std::uint64_t last = (offset_bytes + length_bytes - 1) / kDigestLeafBytes;
-  for (std::uint64_t i = offset_bytes / kDigestLeafBytes; i <= last && i < leaves; ++i) left_out[i] = true;
+  for (std::uint64_t i = offset_bytes / kDigestLeafBytes; i <= last && i < leaves; ++i) {
+    left_out[i / kDigestLeavesPerChunk] |= static_cast<std::uint16_t>(1u << (i % kDigestLeavesPerChunk));
+  }
   ++version_;
 }
 
 void DigestProofs::note_leaf_equal(std::uint16_t disk, std::uint64_t offset_bytes) {
-  const auto found = disks_.find(disk);
-  if (found == disks_.end() || offset_bytes / kDigestLeafBytes >= found->second.left_out.size()) return;
-  found->second.left_out[offset_bytes / kDigestLeafBytes] = false;
+  if (!is_left_out(disk, offset_bytes)) return;
+  const std::uint64_t leaf = offset_bytes / kDigestLeafBytes;
+  disks_.at(disk).left_out[leaf / kDigestLeavesPerChunk] &=
+      static_cast<std::uint16_t>(~(1u << (leaf % kDigestLeavesPerChunk)));
   ++version_;
 }
 
 bool DigestProofs::is_left_out(std::uint16_t disk, std::uint64_t offset_bytes) const {
   const auto found = disks_.find(disk);
-  if (found == disks_.end() || offset_bytes / kDigestLeafBytes >= found->second.left_out.size()) return false;
-  return found->second.left_out[offset_bytes / kDigestLeafBytes];
+  return found != disks_.end() && leaf_bit(found->second.left_out, offset_bytes / kDigestLeafBytes);
+}
+
+std::uint64_t DigestProofs::left_out_bytes(const Disk& disk, std::uint64_t chunk) {
+  if (chunk >= disk.left_out.size() || disk.left_out[chunk] == 0) return 0;
+  const std::uint64_t end = std::min(disk.size_bytes, (chunk + 1) * kDigestChunkBytes);
+  const std::uint64_t bytes = static_cast<std::uint64_t>(std::popcount(disk.left_out[chunk])) * kDigestLeafBytes;
+  const std::uint64_t last_leaf = (end - 1) / kDigestLeafBytes;  // may be shorter
+  return leaf_bit(disk.left_out, last_leaf) ? bytes - ((last_leaf + 1) * kDigestLeafBytes - end) : bytes;
 }
 
 std::uint64_t DigestProofs::proved_bytes(std::uint64_t since_wall_ns) const {
@@ -119,15 +140,19 @@ std::uint64_t DigestProofs::proved_bytes(std::uint64_t since_wall_ns) const {
   std::uint64_t bytes = 0;
   for (const auto& [slot, disk] : disks_) {
     for (std::uint64_t i = 0; i < disk.chunks.size(); ++i) {
-      if (disk.chunks[i] >= since) bytes += std::min(kDigestChunkBytes, disk.size_bytes - i * kDigestChunkBytes);
+      if (disk.chunks[i] < since) continue;
+      bytes += std::min(kDigestChunkBytes, disk.size_bytes - i * kDigestChunkBytes) - left_out_bytes(disk, i);
     }
   }
   return bytes;
 }
 
-std::uint64_t DigestProofs::total_bytes() const {
+std::uint64_t DigestProofs::provable_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto& [slot, disk] : disks_) bytes += disk.size_bytes;
+  for (const auto& [slot, disk] : disks_) {
+    bytes += disk.size_bytes;
+    for (std::uint64_t i = 0; i < disk.left_out.size(); ++i) bytes -= left_out_bytes(disk, i);
+  }
   return bytes;
 }
 

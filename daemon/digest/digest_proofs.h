@@ -27,8 +27,10 @@ class DigestProofs {
  public:
   explicit DigestProofs(std::span<const DiskGeometry> disks);
 
-  // Wall clock, nanoseconds since 1970.
+  // Wall clock, nanoseconds since 1970. The extent begins with a chunk.
   void note_equal(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes, std::uint64_t wall_ns);
+  // The same of a chunk, of which only leaves differ that are left out.
+  void note_rest_equal(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t wall_ns);
   void forget(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes);
   void forget_all();
 
@@ -41,9 +43,10 @@ class DigestProofs {
   // False = a full copy of an earlier agent may have left out what is not noted here.
   bool left_out_known() const { return left_out_known_; }
 
-  // Bytes that were proved at or after `since_wall_ns`; goes over everything.
+  // Bytes that were proved at or after `since_wall_ns`, without what is left out; goes over everything.
   std::uint64_t proved_bytes(std::uint64_t since_wall_ns) const;
-  std::uint64_t total_bytes() const;
+  // All there are, without what is left out.
+  std::uint64_t provable_bytes() const;
   // When this chunk was last proved, nanoseconds since 1970; 0 = never.
   std::uint64_t proved_at(std::uint16_t disk, std::uint64_t offset_bytes) const;
   // Moves whenever something did; for telling whether to write again.
@@ -58,8 +61,9 @@ class DigestProofs {
     Uuid id;
     std::uint64_t size_bytes = 0;
     std::vector<std::uint32_t> chunks;  // seconds since 1970; 0 = never
-    std::vector<bool> left_out;         // of each leaf; empty = none is
+    std::vector<std::uint16_t> left_out;  // of each chunk, a bit for each leaf; empty = none is
   };
+  static std::uint64_t left_out_bytes(const Disk& disk, std::uint64_t chunk);
   void set(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes, std::uint32_t seconds);
 
   std::map<std::uint16_t, Disk> disks_;

@@ -99,6 +99,7 @@ class ReceiverServer::Impl final : public SessionHost {
         port_(port_of(listener.get())),
         tls_(std::move(tls)),
         store_threads_(options.store_threads),
+        digest_threads_(kDigestThreads),
         threads_(options.network_threads),
         strand_(asio::make_strand(threads_.context())),
         listener_(strand_, listener.release()),
@@ -260,7 +261,7 @@ class ReceiverServer::Impl final : public SessionHost {
     options.segment_bytes_max = config_.segment_bytes;
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_);
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, digest_threads_);
     slots_.emplace(store.server, std::move(slot));
   }
 
@@ -364,7 +365,8 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
-  StoreThreads store_threads_;  // behind it: whatever has a store worker
+  StoreThreads store_threads_;  // behind these two: whatever has a store worker
+  StoreThreads digest_threads_;
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::posix::stream_descriptor listener_;

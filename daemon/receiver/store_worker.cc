@@ -39,8 +39,13 @@ Status make_directories(FileSystem& file_system, const std::string& path) {
 
 }  // namespace
 
-StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, const Clock& clock)
-    : server_name_(std::move(server_name)), options_(std::move(options)), executor_(executor), clock_(clock) {
+StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
+                         StoreExecutor& digest_executor, const Clock& clock)
+    : server_name_(std::move(server_name)),
+      options_(std::move(options)),
+      executor_(executor),
+      digest_executor_(digest_executor),
+      clock_(clock) {
   status_.server_name = server_name_;
   status_.directory = options_.directory;
   status_.state = "empty";
@@ -185,7 +190,7 @@ bool StoreWorker::give_up(Item& item) {
 
 // Under mutex_, at the end of the last turn, which does not wait for what is being compared; stop() does.
 void StoreWorker::end() {
-  if (digests_ != nullptr) digests_->request_stop();
+  if (digests_ != nullptr) digests_->stop_soon();
   store_.reset();
   ended_ = true;
   ended_changed_.notify_all();
@@ -341,7 +346,7 @@ StoreWorker::Progress StoreWorker::compare(Item& item) {
   if (item.client != client_ || store_ == nullptr) return Progress::kDone;
   if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom) return Progress::kNoRoom;
   if (item.client != client_ || store_ == nullptr) return Progress::kDone;  // the commit failed
-  if (digests_ == nullptr) digests_ = std::make_unique<DigestWorker>(server_name_);
+  if (digests_ == nullptr) digests_ = std::make_unique<DigestWorker>(server_name_, digest_executor_, clock_);
   digests_->ask(std::move(*item.question), store_->snapshot(),
                 [client = item.client](const DigestAnswer& answer) { client->store_digest_answer(answer); });
   return Progress::kDone;

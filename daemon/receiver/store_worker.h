@@ -46,7 +46,7 @@ class StoreClient {
   virtual void store_took(std::size_t bytes) = 0;
   // What was submitted cannot be accepted, or the store has failed: the session is to be closed.
   virtual void store_failed(ByeCode code, const std::string& text) = 0;
-  // An answer to ask_digest(); called on the digest worker's thread.
+  // An answer to ask_digest(); called from the digest worker's turns.
   virtual void store_digest_answer(const DigestAnswer& answer) { (void)answer; }
 };
 
@@ -73,8 +73,9 @@ struct StoreStatus {
 
 class StoreWorker final : public StoreTask {
  public:
-  // Asks for its first turn, which opens the store if there is one. Executor and clock must outlive it.
-  StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
+  // Asks for its first turn, which opens the store if there is one. What digest scans ask is read and hashed in turns
+  // of `digest_executor`, so that appends do not wait for it. Executors and clock must outlive it.
+  StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, StoreExecutor& digest_executor,
               const Clock& clock = system_clock());
   // stop().
   ~StoreWorker() override;
@@ -141,6 +142,7 @@ class StoreWorker final : public StoreTask {
   const std::string server_name_;
   const StoreOptions options_;
   StoreExecutor& executor_;
+  StoreExecutor& digest_executor_;
   const Clock& clock_;
 
   mutable std::mutex mutex_;

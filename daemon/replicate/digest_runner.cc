@@ -100,9 +100,10 @@ void DigestRunner::leave_copy_mode() {
   if (std::exchange(copy_mode_, false)) (void)tracker_.set_copy_mode(false);  // only costs the host a little
 }
 
-void DigestRunner::set_scrub(bool enabled, std::uint64_t bytes_per_second) {
+void DigestRunner::set_scrub(bool enabled, std::uint64_t period_ns, std::uint64_t bytes_per_second_max) {
   options_.scrub_enabled = enabled;
-  options_.scrub_bytes_per_second = std::max<std::uint64_t>(bytes_per_second, 1);
+  options_.scrub_period_ns = std::max<std::uint64_t>(period_ns, 1);
+  options_.scrub_bytes_per_second = std::max<std::uint64_t>(bytes_per_second_max, 1);
   next_region_ns_ = 0;
 }
 

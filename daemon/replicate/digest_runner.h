@@ -43,7 +43,8 @@ std::string_view digest_purpose_name(DigestPurpose purpose);
 
 struct DigestOptions {
   bool scrub_enabled = false;
-  std::uint64_t scrub_bytes_per_second = 20u << 20;
+  std::uint64_t scrub_period_ns = 24ull * 3600 * 1'000'000'000;  // wanted for a round; not 0
+  std::uint64_t scrub_bytes_per_second = 20u << 20;  // at most
   std::uint64_t scrub_region_bytes = 8u << 20;       // read at a stroke; the pauses between make the rate
   std::uint64_t recheck_pause_ns = 1'000'000'000;    // before a difference is looked at again
   std::uint32_t regions_max = 4;                     // under way at a time
@@ -123,7 +124,7 @@ class DigestRunner {
   // When work() has something to do that no completion announces.
   std::optional<std::uint64_t> wake_at_ns() const;
 
-  void set_scrub(bool enabled, std::uint64_t bytes_per_second);
+  void set_scrub(bool enabled, std::uint64_t period_ns, std::uint64_t bytes_per_second_max);
   const DigestOptions& options() const { return options_; }
   bool active() const { return mode_ != Mode::kIdle; }
   const DigestProgress& progress() const { return progress_; }
@@ -168,6 +169,7 @@ class DigestRunner {
   bool open_region(const std::function<void(const GranuleRange&)>& on_claim);
   bool open_recheck();
   bool open_scrub_region();
+  std::uint64_t scrub_bytes_per_second() const;
   bool open_clear_region(const std::function<void(const GranuleRange&)>& on_claim);
   Status look_and_read(Active& active);
   void read_chunks(Active& active, std::uint64_t head_before, const std::vector<InFlightWrite>* writes);

@@ -14,6 +14,8 @@ constexpr std::uint64_t kFrameOverheadBytes = 16 + 22;  // frame header; record 
 constexpr std::size_t kRechecksMax = 64;
 // A chunk that is written all the time is left to the next round.
 constexpr unsigned kRechecksOfChunkMax = 8;
+// A small disk is gone through more often than wanted rather than slower.
+constexpr std::uint64_t kScrubBytesPerSecondMin = 64u << 10;
 
 std::uint64_t chunk_bit(unsigned chunk) { return std::uint64_t{1} << chunk; }
 
@@ -48,9 +50,16 @@ bool DigestRunner::open_scrub_region() {
     ++disk_index_;
     offset_bytes_ = 0;
   }
-  const double seconds = static_cast<double>(bytes) / static_cast<double>(options_.scrub_bytes_per_second);
+  const double seconds = static_cast<double>(bytes) / static_cast<double>(scrub_bytes_per_second());
   next_region_ns_ = now_ns_ + static_cast<std::uint64_t>(seconds * 1e9);
   return true;
+}
+
+// So that a round takes a period, but never faster than allowed.
+std::uint64_t DigestRunner::scrub_bytes_per_second() const {
+  const double seconds = static_cast<double>(options_.scrub_period_ns) / 1e9;
+  const auto needed = static_cast<std::uint64_t>(static_cast<double>(progress_.total_bytes) / seconds);
+  return std::min(options_.scrub_bytes_per_second, std::max(needed, kScrubBytesPerSecondMin));
 }
 
 bool DigestRunner::open_recheck() {
@@ -172,6 +181,9 @@ void DigestRunner::finish(std::uint64_t token) {
         } else {
           progress_.different_bytes += leaf_bytes;
         }
+      }
+      if (unexplained_leaves(region, i) == 0) {
+        proofs_.note_rest_equal(region.disk(), region.chunk_offset_bytes(i), active->asked_wall_ns);
       }
     } else if ((region.undecided_chunks() & chunk_bit(i)) != 0) {
       progress_.undecided_bytes += bytes;

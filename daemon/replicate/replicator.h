@@ -128,7 +128,8 @@ class Replicator {
   DigestRunner& digests() { return digests_; }
 
   // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause
-  // of an error still holds, with the reason; else it has begun, or there was nothing to do.
+  // of an error still holds, with the reason; else it has begun, or there was nothing to do. A repair in real time is a
+  // digest scan and changes no state.
   Status command(ReplicationCommand command);
   void set_auto_resume(bool on);
   const ReplicationState& replication_state() const { return state_; }
@@ -231,6 +232,7 @@ class Replicator {
   void interrupt_digests();
   void suspend_digests();
   void start_repair();
+  Status repair_in_realtime();
   void begin_comparison();
   void compare_dirty(DigestPurpose purpose);
   void note_left_out();
@@ -269,10 +271,13 @@ class Replicator {
   std::vector<std::pair<DigestPurpose, DigestDone>> scans_;  // that somebody waits for
   bool repair_wanted_ = false;
   bool repair_interrupted_ = false;    // by the end of a session; the next one goes on with it
+  bool gap_repairs_ = false;           // everything is compared in this gap: what is free may be left out again
+  std::optional<std::uint64_t> repair_losses_;  // at its beginning, when nothing else explains a difference
   std::uint64_t findings_total_ = 0;   // bytes that a scrub found different
   std::string last_finding_;
   std::uint64_t scrub_round_wall_ns_ = 0;  // when the last whole round ended
   std::uint64_t proved_bytes_ = 0;     // within kProvedWindowNs, as of proved_at_ns_
+  std::uint64_t provable_bytes_ = 0;
   std::uint64_t proved_at_ns_ = 0;
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Digest scans in the stream: when they run, where their questions stand, and what their findings lead to.
+#include <memory>
 #include <utility>
 
 #include "daemon/base/text.h"
@@ -33,16 +34,26 @@ void Replicator::end_scans(const Error& error) {
   for (auto& [purpose, done] : std::exchange(scans_, {})) done(error);
 }
 
-// Asked for while all is well, so nothing but the disks' and the replica's own bytes is to be doubted: what a full copy
-// left out stays so, and what differs is expected to be little.
+// Asked for while all is well, so nothing but the disks' and the replica's own bytes is to be doubted: what differs is
+// expected to be little. What is free is left out again; what was free once is not forgiven now.
 void Replicator::start_repair() {
   repair_wanted_ = false;
   // First the figure, then the map: what is lost from here on opens a gap of its own.
   const Losses losses = tracker_.losses();
+  repair_losses_.reset();
+  if (losses.total == gap_.accounted_losses()) repair_losses_ = losses.total;
   mark_all_dirty();
-  gap_partial_ = true;
+  gap_partial_ = gap_repairs_ = true;
   gap_.open(GapReason::kRequested, losses.total);
   if (insert_gap(GapReason::kRequested)) compare_dirty(DigestPurpose::kRepair);
+}
+
+Status Replicator::repair_in_realtime() {
+  auto refused = std::make_shared<Status>(ok_status());
+  request_digest_scan(DigestPurpose::kRepair, [refused](const Result<DigestProgress>& result) {
+    if (!result.ok()) *refused = Status(result.error());
+  });
+  return *refused;
 }
 
 // Where nobody knows what differs, comparing comes before copying; a comparison that was interrupted goes on.
@@ -128,12 +139,15 @@ void Replicator::report_finished(const DigestProgress& progress) {
                      format_bytes(progress.equal_bytes + progress.different_bytes) + ", " +
                      format_bytes_exact(progress.different_bytes) + " differ";
   if (progress.left_out_bytes > 0) {
-    text += ", " + format_bytes(progress.left_out_bytes) + " are free space that was not copied";
+    text += ", " + format_bytes(progress.left_out_bytes) + " differ as free space that was not copied may";
   }
   if (progress.undecided_bytes > 0) text += ", " + format_bytes(progress.undecided_bytes) + " undecided";
   if (progress.given_up) text += "; too much differs for comparing to pay, the rest is copied unseen";
   tell(ReplicatorEvent::Kind::kDigestScan, ReplicatorEvent::Severity::kInfo, text);
-  if (repair && progress.different_bytes > 0) {
+  // A write that was lost since it began explains a difference.
+  const bool explained = !repair_losses_ || *repair_losses_ != tracker_.losses().total;
+  if (repair) repair_losses_.reset();
+  if (repair && progress.different_bytes > 0 && !explained) {
     tell(ReplicatorEvent::Kind::kDigestDifference, ReplicatorEvent::Severity::kWarning,
          "repair: " + format_bytes_exact(progress.different_bytes) +
              " of the replica were not what the disks hold; points before this repair may be wrong there");

@@ -91,7 +91,7 @@ void Replicator::start_copier() {
   if (gate_ != Gate::kOpen || copier_.active()) return;
   copier_.begin();
   left_out_.give_up();
-  if (scope() == CopyScope::kAll) left_out_.begin(now_ns_);
+  if (scope() == CopyScope::kAll || gap_repairs_) left_out_.begin(now_ns_);
 }
 
 void Replicator::mark_all_dirty() {
@@ -102,6 +102,9 @@ void Replicator::mark_all_dirty() {
 // compare, everything is copied.
 void Replicator::verify_all() {
   if (!streaming()) return;
+  repair_losses_.reset();
+  if (!gap_.is_open() && tracker_.losses().total == gap_.accounted_losses()) repair_losses_ = gap_.accounted_losses();
+  gap_repairs_ = true;
   // In this order: a granule that is dirty before the GAP stands in the stream cannot be missed by its HEAL.
   mark_all_dirty();
   gap_.open(GapReason::kRequested, gap_.accounted_losses());
@@ -115,6 +118,9 @@ Status Replicator::command(ReplicationCommand command) {
   static constexpr StateEventKind kKinds[] = {StateEventKind::kStop, StateEventKind::kRestart,
                                               StateEventKind::kRepair};
   now_ns_ = clock_.boot_ns();
+  if (command == ReplicationCommand::kRepair && state_.state == ReplicationStateName::kRealtime) {
+    return repair_in_realtime();
+  }
   const StateEventKind kind = kKinds[static_cast<std::size_t>(command)];
   const StateStep step = replication_step(state_, {kind, scope(), ErrorReason::kNone});
   if (!step.refused.empty()) return Error(ErrorKind::kRefused, step.refused);

@@ -137,9 +137,13 @@ void Replicator::show_digests(ReplicationStatus& status) {
   if (proved_at_ns_ == 0 || now_ns_ - proved_at_ns_ >= kProgressNs) {
     proved_at_ns_ = std::max<std::uint64_t>(now_ns_, 1);
     const std::uint64_t wall_ns = clock_.wall_ns();
+    provable_bytes_ = digests_.proofs().provable_bytes();
     proved_bytes_ = digests_.proofs().proved_bytes(wall_ns - std::min(wall_ns, kProvedWindowNs));
   }
   status.proved_bytes = proved_bytes_;
+  status.provable_bytes = provable_bytes_;
+  status.scrub_period_ns = digests_.options().scrub_period_ns;
+  status.scrub_bytes_per_second = digests_.options().scrub_bytes_per_second;
   status.proved_window_ns = kProvedWindowNs;
   status.scrub_round_wall_ns = scrub_round_wall_ns_;
   status.findings_bytes = findings_total_;

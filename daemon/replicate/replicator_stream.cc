@@ -65,7 +65,8 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
   mark_all_dirty();
   digests_.proofs().begin_full_copy();
   in_gap_ = false;
-  gap_partial_ = false;
+  gap_partial_ = gap_repairs_ = false;
+  repair_losses_.reset();
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
   geometry_unsent_ = send_geometry;
@@ -295,7 +296,7 @@ void Replicator::try_heal() {
   if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
   heal_seq_ = writer_.add_heal();
   gap_.heal();
-  in_gap_ = gap_partial_ = false;
+  in_gap_ = gap_partial_ = gap_repairs_ = false;
   copier_.abort();
   left_out_.reset();
   flush_ = true;

@@ -66,7 +66,12 @@ struct ReplicationStatus {
   DigestProgress digest;              // of the scan that runs, or ran last
   std::uint64_t digest_wire_bytes = 0;  // questions and answers since the agent's start
   bool scrub_enabled = false;
-  std::uint64_t proved_bytes = 0;     // of protected_bytes: proved equal to the replica within proved_window_ns
+  std::uint64_t scrub_period_ns = 0;
+  std::uint64_t scrub_bytes_per_second = 0;
+  // Proved equal to the replica within proved_window_ns, of provable_bytes: the disks without free space that a full
+  // copy left out.
+  std::uint64_t proved_bytes = 0;
+  std::uint64_t provable_bytes = 0;
   std::uint64_t proved_window_ns = 0;
   std::uint64_t scrub_round_wall_ns = 0;  // when the scrub was last through; 0 = not yet
   std::uint64_t findings_bytes = 0;   // that a scrub found different though nothing lost explains it, since the start

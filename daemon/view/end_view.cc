@@ -16,28 +16,60 @@ constexpr std::uint32_t kInBase = ~std::uint32_t{0};
 
 }  // namespace
 
-Status EndView::advance(std::shared_ptr<const JournalSnapshot> snapshot) {
-  if (!last_) {
-    if (snapshot->segments().empty()) {
-      snapshot_ = std::move(snapshot);
-      return ok_status();
-    }
-    const StreamPosition& start = snapshot->segments().front().info.state.position;
-    seq_ = start.seq;
-    disks_ = start.disks;
-  }
-  JournalReader reader = last_ ? JournalReader(snapshot, *last_) : JournalReader(snapshot);
-  while (true) {
-    ASSIGN_OR_RETURN(const std::unique_ptr<JournalReader::Entry> entry, reader.next());
-    if (!entry) break;
-    if (entry->batch.info().first_seq <= seq_) continue;  // the one taken in last
-    RETURN_IF_ERROR(add(*entry));
-    last_ = entry->location;
-    seq_ = entry->batch.info().last_seq();
-  }
+bool EndView::continues(const JournalSnapshot& snapshot) const {
+  if (!last_) return true;
+  const std::vector<JournalSegment>& segments = snapshot.segments();
+  return last_->segment < segments.size() && segments.front().name == first_name_ &&
+         segments[last_->segment].name == last_name_;
+}
+
+void EndView::begin_at_start() {
+  if (started_ || snapshot_->segments().empty()) return;
+  const StreamPosition& start = snapshot_->segments().front().info.state.position;
+  seq_ = start.seq;
+  disks_ = start.disks;
+  started_ = true;
+}
+
+void EndView::follow(std::shared_ptr<const JournalSnapshot> snapshot) {
   snapshot_ = std::move(snapshot);
   base_index_.reset();  // what is kept was read at an earlier time
-  return ok_status();
+  begin_at_start();
+  reader_.reset();
+  if (!started_) return;
+  last_ ? reader_.emplace(snapshot_, *last_) : reader_.emplace(snapshot_);
+}
+
+Result<bool> EndView::go_on(std::size_t batches_max) {
+  for (std::size_t i = 0; reader_ && i < batches_max; ++i) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<JournalReader::Entry> entry, reader_->next());
+    if (!entry) {
+      reader_.reset();
+      break;
+    }
+    if (entry->batch.info().first_seq <= seq_) continue;  // the one taken in last
+    RETURN_IF_ERROR(add(*entry));
+    if (!last_) first_name_ = snapshot_->segments().front().name;
+    last_ = entry->location;
+    last_name_ = snapshot_->segments()[last_->segment].name;
+    seq_ = entry->batch.info().last_seq();
+  }
+  return !reader_;
+}
+
+Status EndView::advance(std::shared_ptr<const JournalSnapshot> snapshot) {
+  follow(std::move(snapshot));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool done, go_on(1024));
+    if (done) return ok_status();
+  }
+}
+
+std::uint64_t EndView::index_bytes() const {
+  constexpr std::uint64_t kPieceBytes = 80;  // a node of the map
+  std::uint64_t bytes = batches_.capacity() * sizeof(BatchLocation) + base_records_.capacity() * sizeof(BaseRecord);
+  for (const auto& [disk, pieces] : pieces_) bytes += pieces.size() * kPieceBytes;
+  return bytes;
 }
 
 Status EndView::add(const JournalReader::Entry& entry) {
@@ -105,35 +137,39 @@ bool EndView::known_zeros(std::uint16_t disk, std::uint64_t offset_bytes, std::u
   return next == pieces->second.begin() || std::prev(next)->second.end_bytes <= offset_bytes;
 }
 
-Status EndView::read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const {
-  std::memset(out.data(), 0, out.size());
+Result<std::span<const std::byte>> EndView::read(std::uint16_t disk, std::uint64_t offset_bytes,
+                                                 std::span<std::byte> room) const {
+  static const Pieces kNoPieces;
   const auto of_disk = pieces_.find(disk);
-  if (of_disk == pieces_.end()) return ok_status();
-  const Pieces& pieces = of_disk->second;
-  const std::uint64_t end = offset_bytes + out.size();
+  const Pieces& pieces = of_disk == pieces_.end() ? kNoPieces : of_disk->second;
+  const std::uint64_t end = offset_bytes + room.size();
   auto piece = pieces.upper_bound(offset_bytes);
   if (piece != pieces.begin()) --piece;
+  std::uint64_t done = offset_bytes;  // in room
   for (; piece != pieces.end() && piece->first < end; ++piece) {
     const std::uint64_t from = std::max(piece->first, offset_bytes);
     const std::uint64_t to = std::min(piece->second.end_bytes, end);
     if (from >= to) continue;
-    RETURN_IF_ERROR(read_piece(disk, from, piece->second, out.subspan(from - offset_bytes, to - from)));
+    ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, read_piece(disk, from, piece->second, to - from));
+    if (bytes.size() == room.size()) return bytes;
+    std::memset(room.data() + (done - offset_bytes), 0, from - done);
+    std::memcpy(room.data() + (from - offset_bytes), bytes.data(), bytes.size());
+    done = to;
   }
-  return ok_status();
+  std::memset(room.data() + (done - offset_bytes), 0, end - done);
+  return std::span<const std::byte>(room);
 }
 
-Status EndView::read_piece(std::uint16_t disk, std::uint64_t offset_bytes, const Piece& piece,
-                           std::span<std::byte> out) const {
+Result<std::span<const std::byte>> EndView::read_piece(std::uint16_t disk, std::uint64_t offset_bytes,
+                                                       const Piece& piece, std::uint64_t length_bytes) const {
   if (piece.batch == kInBase) {
     RETURN_IF_ERROR(load_base(disk, piece.record));
-    const std::uint64_t inside = offset_bytes - base_records_[piece.record].offset_bytes;
-    std::memcpy(out.data(), base_.data() + inside, out.size());
-    return ok_status();
+    return std::span<const std::byte>(base_).subspan(offset_bytes - base_records_[piece.record].offset_bytes,
+                                                     length_bytes);
   }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedBatch> batch, load(piece.batch));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedBatch> batch, load(piece.batch));  // the cache keeps it
   const Record& record = batch->reader.records().at(piece.record);
-  std::memcpy(out.data(), record.payload.subspan(offset_bytes - record.offset_bytes, out.size()).data(), out.size());
-  return ok_status();
+  return record.payload.subspan(offset_bytes - record.offset_bytes, length_bytes);
 }
 
 // Into base_; pieces of one record come one after another.

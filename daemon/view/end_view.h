@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "daemon/base/result.h"
@@ -28,17 +29,28 @@ namespace understudy {
 
 class EndView {
  public:
-  // Takes in what `snapshot`, of the same store as the ones before, has more. An error leaves the view unusable: make a
-  // new one. The records of initial copies that are still to come change the base under the view: it is true only of a
-  // snapshot behind the last of them.
+  // Whether `snapshot`, of the same store as the ones before, still has the segments that the view was made of: else it
+  // has to be made anew.
+  bool continues(const JournalSnapshot& snapshot) const;
+  // Begins to take in what `snapshot` has more; continues() it. go_on() does it, `batches_max` at a time: true = the
+  // view stands at the snapshot's end. An error leaves the view unusable: make a new one. The records of initial copies
+  // that are still to come change the base under the view: it is true only of a snapshot behind the last of them.
+  void follow(std::shared_ptr<const JournalSnapshot> snapshot);
+  Result<bool> go_on(std::size_t batches_max);
+  // Both, to the end.
   Status advance(std::shared_ptr<const JournalSnapshot> snapshot);
 
+  // Behind go_on() == true only, here and below.
   Seq seq() const { return seq_; }
   std::optional<std::uint64_t> disk_bytes(std::uint16_t disk) const;
   // True when no record put anything but zeros there.
   bool known_zeros(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
-  // The extent must lie within the disk.
-  Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const;
+  // The bytes of an extent within the disk: where they lie together, in the view's own memory, until its next call;
+  // else in `room`, which is as long.
+  Result<std::span<const std::byte>> read(std::uint16_t disk, std::uint64_t offset_bytes,
+                                          std::span<std::byte> room) const;
+  // Memory of what is known of the journal, about.
+  std::uint64_t index_bytes() const;
 
  private:
   struct Piece {
@@ -58,14 +70,21 @@ class EndView {
     BatchReader reader;
   };
 
+  void begin_at_start();
   Status add(const JournalReader::Entry& entry);
   void clear(std::uint16_t disk, std::uint64_t begin_bytes, std::uint64_t end_bytes);
   Status set_geometry(const Record& record);
   Result<std::shared_ptr<const LoadedBatch>> load(std::uint32_t batch) const;
   Status load_base(std::uint16_t disk, std::uint32_t index) const;
-  Status read_piece(std::uint16_t disk, std::uint64_t offset_bytes, const Piece& piece, std::span<std::byte> out) const;
+  // `length_bytes` of it, from there on.
+  Result<std::span<const std::byte>> read_piece(std::uint16_t disk, std::uint64_t offset_bytes, const Piece& piece,
+                                                std::uint64_t length_bytes) const;
 
   std::shared_ptr<const JournalSnapshot> snapshot_;
+  std::optional<JournalReader> reader_;  // of snapshot_, while it is being taken in
+  bool started_ = false;
+  std::string first_name_;               // of the segments that hold the first and the last batch taken in
+  std::string last_name_;
   Seq seq_ = 0;
   std::vector<DiskGeometry> disks_;
   std::map<std::uint16_t, Pieces> pieces_;

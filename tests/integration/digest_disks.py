@@ -58,11 +58,11 @@ def begin_repair(agent):
     check(answer["ok"], f"repair was refused: {answer}")
 
 
-def wait_repaired(case, agent, timeout=120):
+def wait_repaired(case, agent, timeout=120, interval=0.02):
     """The scan has ended and what differed is copied; returns the agent's figures."""
     def ended():
         status = agent.try_status()
         digest = status and status["digest"]
         return status if digest and digest["purpose"] == "repair" and not digest["active"] \
             and status["phase"] == "realtime" and not status["gap_open"] else None
-    return case.wait_until("the repair has ended", ended, timeout=timeout, alive=[agent.process])
+    return case.wait_until("the repair has ended", ended, timeout=timeout, interval=interval, alive=[agent.process])

@@ -15,13 +15,13 @@ SIZE = 256 * MIB
 
 def proved(agent):
     status = agent.try_status()
-    return status and status["digest"]["proved_bytes"] >= status["protected_bytes"]
+    return status and status["digest"]["proved_bytes"] >= status["digest"]["provable_bytes"]
 
 
 def test(case):
     disk = raw_disk(case, size_bytes=SIZE)
     digest_disks.fill(disk.device, SIZE)
-    protected = Protected(case, [disk], scrub={"rate": 400 * MIB},
+    protected = Protected(case, [disk], scrub={"period": "1s", "rate": 400 * MIB},
                           receiver_allowed=[r"compare the store of server .* not what was copied"],
                           agent_allowed=[r"are not what the replica holds", r"gap from seq"])
     protected.start()
@@ -39,7 +39,7 @@ def test(case):
     agent.wait_caught_up()
     case.wait_until("the proofs are known again", lambda: proved(agent), alive=[agent.process])
     agent.stop()
-    agent.config["scrub"] = {"rate": 400 * MIB}
+    agent.config["scrub"] = {"period": "1s", "rate": 400 * MIB}
     agent.start()
     agent.wait_caught_up()
 

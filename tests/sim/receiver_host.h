@@ -29,6 +29,21 @@ class ReceiverWatch {
   virtual void restarted(MemoryFileSystem& disk) = 0;
 };
 
+// Turns of what compares digests: no faults there, for it changes nothing, but any time between two of them.
+class DigestTurns final : public StoreExecutor {
+ public:
+  explicit DigestTurns(World& world) : world_(world) {}
+  void wake(StoreTask& task) override;
+  void forget(StoreTask& task) override;
+
+ private:
+  void schedule(std::uint64_t delay_ns);
+  World& world_;
+  StoreTask* task_ = nullptr;
+  Scheduler::EventId event_ = 0;
+  bool woken_ = false;
+};
+
 class ReceiverHost final : public StoreExecutor {
  public:
   ReceiverHost(World& world, ReceiverWatch& watch, std::uint64_t segment_bytes);
@@ -85,6 +100,7 @@ class ReceiverHost final : public StoreExecutor {
   std::unique_ptr<MemoryFileSystem> disk_;
   std::unique_ptr<MemoryFileSystem> copy_;
   BufferPool pool_{1 << 20};
+  DigestTurns digest_turns_{world_};
   std::unique_ptr<StoreWorker> worker_;
   std::vector<std::shared_ptr<SimSession>> sessions_;
   std::shared_ptr<SimSession> current_;  // the one that has the store

@@ -114,7 +114,7 @@ std::string disks_row(const Json& status, std::string_view name) {
 std::string proof_row(const Json& status) {
   const Json& digest = status.at("digest");
   if (!digest.is_object()) return "";
-  const std::uint64_t total = number(status, "protected_bytes");
+  const std::uint64_t total = number(digest, "provable_bytes");
   const std::uint64_t proved = number(digest, "proved_bytes");
   const double share = total == 0 ? 0 : static_cast<double>(proved) / static_cast<double>(total);
   char percent[16];

@@ -39,12 +39,14 @@ class Replica final : public DigestContent {
                                      bytes.begin() + static_cast<std::ptrdiff_t>(offset + length),
                                      [](std::byte b) { return b == std::byte{0}; });
   }
-  Status read(std::uint16_t, std::uint64_t offset, std::span<std::byte> out) override {
-    if (unreadable >= offset && unreadable < offset + out.size()) return Error(ErrorKind::kCorrupt, "flipped bits");
-    bytes_read += out.size();
-    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
-    return ok_status();
+  Result<std::span<const std::byte>> read(std::uint16_t, std::uint64_t offset, std::span<std::byte> room) override {
+    if (unreadable >= offset && unreadable < offset + room.size()) return Error(ErrorKind::kCorrupt, "flipped bits");
+    bytes_read += room.size();
+    if (together) return std::span<const std::byte>(bytes).subspan(offset, room.size());
+    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset), room.size(), room.begin());
+    return std::span<const std::byte>(room);
   }
+  bool together = false;  // what is read lies in memory
   std::vector<std::byte> bytes;
   Seq at = 7;
   bool tell_zeros = true;
@@ -247,7 +249,7 @@ TEST_CASE("proofs: share, forgetting, and what comes back after a restart") {
   constexpr std::uint64_t kSecond = 1'000'000'000;
   DigestProofs proofs(disks);
   CHECK(proofs.proved_bytes(0) == 0);
-  CHECK(proofs.total_bytes() == 103 * kMib + 512);
+  CHECK(proofs.provable_bytes() == 103 * kMib + 512);
   proofs.note_equal(5, 0, 3 * kMib + 512, 1000 * kSecond);
   proofs.note_equal(0, 0, 64 * kMib, 2000 * kSecond);
   proofs.note_equal(0, 64 * kMib, kMib, 3000 * kSecond);
@@ -273,6 +275,59 @@ TEST_CASE("proofs: share, forgetting, and what comes back after a restart") {
     CHECK_FALSE(other.restore(bytes, capture).ok());
     bytes[i] ^= std::byte{0x40};
     CHECK_FALSE(other.restore(std::span(bytes).first(i), capture).ok());
+  }
+}
+
+TEST_CASE("proofs: what was left out is not provable until it is equal") {
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  std::vector<DiskGeometry> disks(1);
+  disks[0].size_bytes = 2 * kMib + 4096;  // the last leaf is short
+  disks[0].id.bytes[0] = std::byte{1};
+  DigestProofs proofs(disks);
+  CHECK_FALSE(proofs.left_out_known());
+  proofs.begin_full_copy();
+  CHECK(proofs.left_out_known());
+  proofs.note_left_out(0, kMib + 100, 64 << 10);  // parts of two leaves
+  proofs.note_left_out(0, 2 * kMib, 4096);
+  CHECK(proofs.provable_bytes() == 2 * kMib - (128 << 10));
+  proofs.note_equal(0, 0, kMib, 10 * kSecond);
+  proofs.note_rest_equal(0, kMib, 10 * kSecond);
+  CHECK(proofs.proved_bytes(0) == 2 * kMib - (128 << 10));
+  DigestProofs again(disks);
+  REQUIRE(again.restore(proofs.encode(Uuid()), Uuid()).ok());
+  CHECK(again.is_left_out(0, kMib + 70'000));
+  CHECK(again.provable_bytes() == proofs.provable_bytes());
+  again.note_leaf_equal(0, kMib);
+  CHECK_FALSE(again.is_left_out(0, kMib));
+  again.note_equal(0, 2 * kMib, 4096, 20 * kSecond);
+  CHECK(again.provable_bytes() == 2 * kMib + 4096 - (64 << 10));
+  again.begin_full_copy();
+  CHECK(again.provable_bytes() == 2 * kMib + 4096);
+}
+
+TEST_CASE("a long question is answered in slices, as if at once") {
+  Replica replica(std::vector<std::byte>(5 * kMib, std::byte{7}));
+  replica.tell_zeros = false;
+  DigestQuestion question;
+  question.disk = 3;
+  question.seq = replica.at;
+  question.length_bytes = 5 * kMib;
+  question.chunk_mask = 0b11011;
+  question.digests.resize(1);
+  for (const bool together : {false, true}) {
+    CAPTURE(together);
+    replica.together = together;
+    DigestCheck check;
+    REQUIRE_FALSE(check.begin(question, replica));
+    replica.bytes_read = 0;
+    CHECK_FALSE(check.go_on(replica, 2 * kMib));
+    CHECK(replica.bytes_read == 2 * kMib);
+    CHECK_FALSE(check.go_on(replica, 1));
+    CHECK(replica.bytes_read == 3 * kMib);
+    const auto answer = check.go_on(replica, kMib);
+    REQUIRE(answer);
+    CHECK(replica.bytes_read == 4 * kMib);
+    CHECK(*answer == DigestCheck().answer(question, replica));
   }
 }
 

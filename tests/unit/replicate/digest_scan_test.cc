@@ -184,10 +184,95 @@ TEST_CASE("repair compares everything in a gap of its own and copies what differ
   CHECK(difference(harness)->severity == ReplicatorEvent::Severity::kWarning);
 }
 
+TEST_CASE("an operator's repair in real time compares, and says so when it finds what nothing explains") {
+  Harness harness(large_disks());
+  fill_and_copy(harness);
+  flip(harness, 0, 2 * kMib);
+  const std::uint64_t copied = harness.receiver->store.copied_bytes;
+  REQUIRE(harness.replicator->command(ReplicationCommand::kRepair).ok());
+  CHECK(harness.replicator->command(ReplicationCommand::kRepair).error().kind() == ErrorKind::kBusy);
+  harness.step();
+  REQUIRE(harness.settle());
+  CHECK(harness.replica_equals_disk());
+  CHECK(harness.receiver->store.copied_bytes - copied == 64 << 10);
+  CHECK(harness.replicator->replication_state().state == ReplicationStateName::kRealtime);
+  CHECK(difference(harness) != nullptr);
+  harness.receiver->cut(true);
+  harness.step();
+  harness.receiver->digests = false;
+  harness.receiver->connect();
+  REQUIRE(harness.settle());
+  const Status refused = harness.replicator->command(ReplicationCommand::kRepair);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message().find("cannot compare") != std::string::npos);
+}
+
+TEST_CASE("a difference that a lost write explains is no reason to doubt the replica") {
+  Harness harness(large_disks());
+  fill_and_copy(harness);
+  REQUIRE(harness.replicator->command(ReplicationCommand::kRepair).ok());
+  harness.step();
+  REQUIRE(harness.replicator->digests().clearing());
+  harness.capture->skip_next(1);
+  harness.write(0, kMib, 4096);
+  REQUIRE(harness.settle());
+  CHECK(harness.replica_equals_disk());
+  CHECK(difference(harness) == nullptr);
+}
+
+TEST_CASE("a repair leaves out what is free, and copies what only was free once") {
+  HarnessOptions options = large_disks();
+  Harness harness(options);
+  harness.stop_agent();
+  harness.replicator_options.survey_wait_ns = 1'000'000'000;
+  harness.replicator_options.digest.scrub_enabled = true;
+  harness.replicator_options.digest.scrub_period_ns = 1;
+  harness.replicator_options.digest.scrub_bytes_per_second = 1 << 30;
+  harness.start_agent();
+  for (std::uint64_t at = 0; at < 3 * kMib; at += 64 << 10) harness.write(0, at, 64 << 10);
+  // The survey of a full copy says that two granules are free, that of a repair only one.
+  std::vector<GranuleRange> free = {{0, 20, 2}};
+  const auto survey = [&] {
+    if (const auto request = harness.replicator->take_survey_request()) harness.replicator->leave_out(*request, free);
+  };
+  const auto settle = [&] {
+    harness.clock.boot += 2'000'000'000;  // figures are counted anew
+    for (int i = 0; i < 400; ++i) {
+      harness.step();
+      survey();
+      harness.reader->progress(harness.random, 64);
+      harness.digest_reader->progress(harness.random, 4096);
+      harness.receiver->travel(64);
+      harness.receiver->commit(64);
+    }
+    REQUIRE(harness.settle());
+  };
+  harness.receiver->connect();
+  settle();
+  CHECK_FALSE(harness.replica_equals_disk());
+  const std::uint64_t copied = harness.receiver->store.copied_bytes;
+  const std::uint64_t whole = 4 * kMib + 8192;
+  CHECK(harness.replicator->status().provable_bytes == whole - (128 << 10));
+  harness.clock.boot += 2'000'000'000;
+  CHECK(harness.replicator->status().proved_bytes == whole - (128 << 10));
+  CHECK(difference(harness) == nullptr);  // and the scrub copies nothing
+  CHECK(harness.receiver->store.copied_bytes == copied);
+  free = {{0, 20, 1}};
+  REQUIRE(harness.replicator->command(ReplicationCommand::kRepair).ok());
+  settle();
+  CHECK(harness.receiver->store.copied_bytes - copied == 64 << 10);
+  CHECK(difference(harness) == nullptr);
+  settle();
+  harness.clock.boot += 2'000'000'000;
+  harness.step();
+  CHECK(harness.replicator->status().provable_bytes == whole - (64 << 10));
+}
+
 TEST_CASE("the scrub proves everything, and a flipped block is an alarm and is copied anew") {
   Harness harness(large_disks());
   harness.stop_agent();
   harness.replicator_options.digest.scrub_enabled = true;
+  harness.replicator_options.digest.scrub_period_ns = 1;
   harness.replicator_options.digest.scrub_bytes_per_second = 1 << 30;
   harness.start_agent();
   fill_and_copy(harness);

@@ -21,10 +21,11 @@ class ModelContent final : public DigestContent {
     return image->second.base.size();
   }
   bool known_zeros(std::uint16_t, std::uint64_t, std::uint64_t) const override { return false; }
-  Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) override {
+  Result<std::span<const std::byte>> read(std::uint16_t disk, std::uint64_t offset_bytes,
+                                          std::span<std::byte> room) override {
     const std::vector<std::byte> content = store_.content(disk);
-    std::memcpy(out.data(), content.data() + offset_bytes, out.size());
-    return ok_status();
+    std::memcpy(room.data(), content.data() + offset_bytes, room.size());
+    return std::span<const std::byte>(room);
   }
 
  private:

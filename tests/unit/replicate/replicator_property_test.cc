@@ -44,6 +44,7 @@ class History {
         {256 << 10, 50, 6, 4, 3, 1},  // sessions that hardly last
         {24 << 10, 80, 3, 3, 8, 8},   // everything at once
     };
+    repairs_ = random_() % 3 == 0;
     profile_ = kProfiles[random_() % 4];
     harness_.capture->set_ring_bytes(profile_.ring_bytes);
     for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
@@ -55,6 +56,7 @@ class History {
     harness_.stop_agent();
     harness_.replicator_options.stream.batch_payload_bytes_max = kBatchBytes[random_() % 4];
     harness_.replicator_options.digest.scrub_enabled = random_() % 2 == 0;
+    harness_.replicator_options.digest.scrub_period_ns = 1;
     harness_.replicator_options.digest.scrub_bytes_per_second = 1ull << (20 + random_() % 10);
     harness_.replicator_options.digest.recheck_pause_ns = 5'000'000;
     harness_.replicator_options.events_per_step_max = random_() % 2 == 0 ? 8192 : 1 + random_() % 4;
@@ -113,7 +115,7 @@ class History {
       harness_.digest_reader->progress(random_, static_cast<std::uint32_t>(random_() % 400));
     }
     if (chance(70)) step();
-    if (chance(1)) harness_.replicator->request_digest_scan(DigestPurpose::kRepair, [](const auto&) {});
+    if (repairs_ && chance(2)) harness_.replicator->request_digest_scan(DigestPurpose::kRepair, [](const auto&) {});
     if (!harness_.receiver->connected() && chance(30)) harness_.receiver->connect();
     if (chance(60)) harness_.receiver->travel(random_() % 4);
     if (chance(50)) chance(90) ? harness_.receiver->commit(random_() % 4) : harness_.receiver->commit_silently(1);
@@ -129,7 +131,7 @@ class History {
   void command() {
     static constexpr ReplicationCommand kCommands[] = {ReplicationCommand::kStop, ReplicationCommand::kRestart,
                                                        ReplicationCommand::kRepair};
-    (void)harness_.replicator->command(kCommands[random_() % 3]);
+    (void)harness_.replicator->command(kCommands[random_() % (repairs_ ? 3 : 2)]);
     if (chance(10)) harness_.replicator->set_auto_resume(chance(70));
   }
 
@@ -394,6 +396,7 @@ class History {
   // Whole and nothing lost since: nothing may look dirty, or an agent that is started now would copy it for nothing and
   // could not offer the seconds until then.
   void check_nothing_left_behind(const CaptureCursor& cursor) const {
+    if (repairs_) return;  // an agent that was killed before the GAP of a repair was durable leaves everything dirty
     if (cursor.capture_id != harness_.tracker->capture_id()) return;
     if (harness_.tracker->losses().total != cursor.loss_count) return;
     for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
@@ -481,6 +484,7 @@ class History {
   std::uint32_t changes_left_ = 3;
   bool in_step_ = false;
   bool calm_ = false;
+  bool repairs_ = false;  // somebody asks for repairs
   std::uint64_t points_checked_ = 0;
   mutable std::uint64_t wholes_without_rest_ = 0;
 };

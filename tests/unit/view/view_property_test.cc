@@ -63,9 +63,16 @@ void compare_end(EndView& end, const Store& store, const Model& model) {
     REQUIRE(end.disk_bytes(disk.disk) == disk.size_bytes);
     const std::vector<std::byte>& expected = model.content.at(disk.disk);
     std::vector<std::byte> got(disk.size_bytes, std::byte{0xee});
-    const Status status = end.read(disk.disk, 0, got);
-    REQUIRE_MESSAGE(status.ok(), status.error().message());
-    REQUIRE(got == expected);
+    const auto whole = end.read(disk.disk, 0, got);
+    REQUIRE_MESSAGE(whole.ok(), whole.error().message());
+    REQUIRE(std::equal(whole->begin(), whole->end(), expected.begin(), expected.end()));
+    for (std::uint64_t at = 0; at < disk.size_bytes; at += 1024) {
+      const std::uint64_t bytes = std::min<std::uint64_t>(1024, disk.size_bytes - at);
+      const auto part = end.read(disk.disk, at, std::span(got).first(bytes));
+      REQUIRE_MESSAGE(part.ok(), part.error().message());
+      REQUIRE(part->size() == bytes);
+      REQUIRE(std::equal(part->begin(), part->end(), expected.begin() + static_cast<std::ptrdiff_t>(at)));
+    }
     for (std::uint64_t at = 0; at < disk.size_bytes; at += 512) {
       if (!end.known_zeros(disk.disk, at, 512)) continue;
       const auto begin = expected.begin() + static_cast<std::ptrdiff_t>(at);
