@@ -328,6 +328,14 @@ void ConfigMap::mistake(std::string_view key, std::string_view message) {
                        quote(full_key(*node_, key)) + ": " + std::string(message));
 }
 
+std::string ConfigMap::where(std::string_view key) {
+  Access access(*this, key);
+  const ConfigNode::Entry* entry = access.find();
+  const ConfigPosition& position = entry == nullptr ? node_->position : entry->value->position;
+  return access.state.files[static_cast<std::size_t>(position.file)] + ":" + std::to_string(position.line) + ":" +
+         std::to_string(position.column);
+}
+
 bool ConfigItem::is_map() const { return node_->kind == ConfigNode::Kind::kMap; }
 
 ConfigMap ConfigItem::map() {
@@ -377,6 +385,12 @@ void find_unknown_keys(const ConfigNode& node, std::vector<ConfigMistake>& mista
   }
 }
 
+void collect_asked(const ConfigNode& node, std::vector<std::string>& asked) {
+  for (const std::string& key : node.asked) asked.push_back(full_key(node, key));
+  for (const ConfigNode::Entry& entry : node.entries) collect_asked(*entry.value, asked);
+  for (const auto& item : node.items) collect_asked(*item, asked);
+}
+
 // The drop-ins of a file, by name. A missing directory has none.
 std::vector<std::string> drop_in_files(const std::string& path) {
   std::vector<std::string> found;
@@ -414,10 +428,22 @@ Result<std::unique_ptr<ConfigReader>> ConfigReader::load(const std::string& path
 }
 
 std::unique_ptr<ConfigReader> ConfigReader::parse(std::string_view text, const std::string& file_name) {
+  return parse_merged({{file_name, std::string(text)}});
+}
+
+std::unique_ptr<ConfigReader> ConfigReader::parse_merged(
+    const std::vector<std::pair<std::string, std::string>>& files) {
+  CHECK(!files.empty());
   std::unique_ptr<ConfigReader> reader(new ConfigReader());
-  reader->state_->add_file(file_name, text);
+  for (const auto& [name, text] : files) reader->state_->add_file(name, text);
   name_yaml_paths(*reader->state_->root, "");
   return reader;
+}
+
+std::vector<std::string> ConfigReader::asked() const {
+  std::vector<std::string> asked;
+  collect_asked(*state_->root, asked);
+  return asked;
 }
 
 ConfigMap ConfigReader::root() { return ConfigMap(*this, *state_->root); }

@@ -90,6 +90,9 @@ class ConfigMap {
 
   // Adds a mistake at the value of `key` (at this map when it is absent), e.g. when two values do not go together.
   void mistake(std::string_view key, std::string_view message);
+  // "file:line:column" of the value of `key` (of this map when it is absent), for mistakes that show when other files
+  // were read, too.
+  std::string where(std::string_view key);
 
  private:
   friend class ConfigReader;
@@ -125,6 +128,8 @@ class ConfigReader {
   static Result<std::unique_ptr<ConfigReader>> load(const std::string& path);
   // The same from memory, for tests; `file_name` stands in the messages.
   static std::unique_ptr<ConfigReader> parse(std::string_view text, const std::string& file_name);
+  // From memory, (file name, text) of the file and its drop-ins in order of merging; at least one.
+  static std::unique_ptr<ConfigReader> parse_merged(const std::vector<std::pair<std::string, std::string>>& files);
   ~ConfigReader();
 
   ConfigMap root();
@@ -132,6 +137,8 @@ class ConfigReader {
   Status finish();
   // The merged result as YAML, defaults of what was asked for included and marked.
   std::string print() const;
+  // Every key that was asked for, as "policy.retention" or "servers[0].name"; what a schema must know.
+  std::vector<std::string> asked() const;
   // Files that were read, in order of merging.
   const std::vector<std::string>& files() const;
 

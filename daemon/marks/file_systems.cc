@@ -5,12 +5,10 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
-#include <sstream>
 
 namespace understudy {
 namespace {
@@ -19,41 +17,6 @@ namespace fs = std::filesystem;
 
 // Nothing real is stacked deeper; a circle in sysfs would otherwise not end.
 constexpr std::uint32_t kLevelMax = 32;
-
-// "253:1"
-std::optional<DeviceNumber> parse_device(std::string_view text) {
-  const auto colon = text.find(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  std::uint32_t major_number = 0, minor_number = 0;
-  const std::string_view first = text.substr(0, colon), second = text.substr(colon + 1);
-  if (std::from_chars(first.data(), first.data() + first.size(), major_number).ptr != first.data() + first.size() ||
-      std::from_chars(second.data(), second.data() + second.size(), minor_number).ptr != second.data() + second.size())
-    return std::nullopt;
-  return major_number << 20 | minor_number;
-}
-
-// mountinfo escapes blanks, tabs, newlines and backslashes as \ooo.
-std::string unescape(std::string_view text) {
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    unsigned value = 0;
-    if (text[i] == '\\' && i + 3 < text.size() &&
-        std::from_chars(text.data() + i + 1, text.data() + i + 4, value, 8).ptr == text.data() + i + 4) {
-      result += static_cast<char>(value);
-      i += 3;
-    } else {
-      result += text[i];
-    }
-  }
-  return result;
-}
-
-bool has_option(const std::string& options, std::string_view wanted) {
-  std::istringstream stream(options);
-  for (std::string option; std::getline(stream, option, ',');)
-    if (option == wanted) return true;
-  return false;
-}
 
 std::string attribute(const fs::path& path) {
   std::ifstream file(path);
@@ -79,7 +42,7 @@ bool lies_below(const std::string& path, const std::string& directory) {
 // The block devices that hold data of the protected disks, each with how high it is stacked.
 class Stack {
  public:
-  Stack(const std::vector<MountEntry>& mounts, const BlockDevices& devices) : mounts_(mounts), devices_(devices) {}
+  Stack(const std::vector<MountPoint>& mounts, const BlockDevices& devices) : mounts_(mounts), devices_(devices) {}
 
   void add(DeviceNumber device, std::uint32_t level) {
     const auto known = levels_.find(device);
@@ -93,7 +56,8 @@ class Stack {
     add_holders(directory, level);
     for (const fs::path& entry : entries_of(directory)) {
       if (!fs::exists(entry / "partition", error)) continue;
-      if (const auto partition = parse_device(attribute(entry / "dev"))) add(*partition, level);
+      const DeviceNumber partition = parse_device_number(attribute(entry / "dev"));
+      if (partition != 0) add(partition, level);
     }
   }
 
@@ -103,19 +67,19 @@ class Stack {
       found = false;
       for (const fs::path& block : entries_of(fs::path(devices_.sysfs) / "block")) {
         const std::string file = attribute(block / "loop" / "backing_file");
-        const auto loop = parse_device(attribute(block / "dev"));
+        const DeviceNumber loop = parse_device_number(attribute(block / "dev"));
         if (file.empty() || !loop) continue;
         const auto below = level_of_file(file);
-        const auto known = levels_.find(*loop);
+        const auto known = levels_.find(loop);
         if (!below || *below >= kLevelMax || (known != levels_.end() && known->second > *below)) continue;
-        add(*loop, *below + 1);
+        add(loop, *below + 1);
         found = true;
       }
     }
   }
 
   // The device of the stack that a mount is on; nullopt = none of them.
-  std::optional<DeviceNumber> device_of(const MountEntry& mount) const {
+  std::optional<DeviceNumber> device_of(const MountPoint& mount) const {
     DeviceNumber device = mount.device;
     if (device >> 20 == 0 && mount.source.starts_with("/dev/") && devices_.device_of_node) {
       device = devices_.device_of_node(mount.source);
@@ -128,46 +92,29 @@ class Stack {
  private:
   void add_holders(const fs::path& directory, std::uint32_t level) {
     for (const fs::path& holder : entries_of(directory / "holders")) {
-      const auto device = parse_device(attribute(fs::path(devices_.sysfs) / "block" / holder.filename() / "dev"));
-      if (device) add(*device, level + 1);
+      const DeviceNumber device =
+          parse_device_number(attribute(fs::path(devices_.sysfs) / "block" / holder.filename() / "dev"));
+      if (device != 0) add(device, level + 1);
     }
   }
 
   std::optional<std::uint32_t> level_of_file(const std::string& path) const {
-    const MountEntry* best = nullptr;
-    for (const MountEntry& mount : mounts_) {  // of two mounts on one place, the later hides the earlier
-      if (lies_below(path, mount.mount_point) &&
-          (best == nullptr || mount.mount_point.size() >= best->mount_point.size()))
+    const MountPoint* best = nullptr;
+    for (const MountPoint& mount : mounts_) {  // of two mounts on one place, the later hides the earlier
+      if (lies_below(path, mount.directory) &&
+          (best == nullptr || mount.directory.size() >= best->directory.size()))
         best = &mount;
     }
     const auto device = best == nullptr ? std::nullopt : device_of(*best);
     return device ? std::optional(levels_.at(*device)) : std::nullopt;
   }
 
-  const std::vector<MountEntry>& mounts_;
+  const std::vector<MountPoint>& mounts_;
   const BlockDevices& devices_;
   std::map<DeviceNumber, std::uint32_t> levels_;
 };
 
 }  // namespace
-
-std::vector<MountEntry> parse_mountinfo(std::string_view text) {
-  std::vector<MountEntry> mounts;
-  std::istringstream lines{std::string(text)};
-  for (std::string line; std::getline(lines, line);) {
-    // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue   (proc(5))
-    std::istringstream fields(line);
-    std::string id, parent, device, root, point, options, word, type, source, super_options;
-    if (!(fields >> id >> parent >> device >> root >> point >> options)) continue;
-    while (fields >> word && word != "-") continue;
-    if (word != "-" || !(fields >> type >> source >> super_options)) continue;
-    const auto number = parse_device(device);
-    if (!number) continue;
-    mounts.push_back(
-        {*number, unescape(root), unescape(point), type, unescape(source), has_option(super_options, "ro")});
-  }
-  return mounts;
-}
 
 BlockDevices machine_block_devices() {
   BlockDevices devices;
@@ -180,24 +127,24 @@ BlockDevices machine_block_devices() {
 }
 
 std::vector<FileSystemMounts> file_systems_on(const std::vector<DeviceNumber>& disks,
-                                              const std::vector<MountEntry>& mounts, const BlockDevices& devices) {
+                                              const std::vector<MountPoint>& mounts, const BlockDevices& devices) {
   Stack stack(mounts, devices);
   for (const DeviceNumber disk : disks) stack.add(disk, 0);
   stack.add_loops();
 
-  std::map<DeviceNumber, std::vector<const MountEntry*>> by_device;
-  for (const MountEntry& mount : mounts) {
+  std::map<DeviceNumber, std::vector<const MountPoint*>> by_device;
+  for (const MountPoint& mount : mounts) {
     if (mount.super_read_only) continue;
     if (const auto device = stack.device_of(mount)) by_device[*device].push_back(&mount);
   }
   std::vector<FileSystemMounts> found;
   for (auto& [device, entries] : by_device) {
     // The root of the file system is a directory for sure; a bind mount may be a single file.
-    std::stable_sort(entries.begin(), entries.end(), [](const MountEntry* a, const MountEntry* b) {
-      return (a->root == "/") != (b->root == "/") ? a->root == "/" : a->mount_point.size() < b->mount_point.size();
+    std::stable_sort(entries.begin(), entries.end(), [](const MountPoint* a, const MountPoint* b) {
+      return (a->root == "/") != (b->root == "/") ? a->root == "/" : a->directory.size() < b->directory.size();
     });
     FileSystemMounts file_system{device, entries.front()->type, stack.level(device), {}};
-    for (const MountEntry* entry : entries) file_system.mount_points.push_back(entry->mount_point);
+    for (const MountPoint* entry : entries) file_system.mount_points.push_back(entry->directory);
     found.push_back(std::move(file_system));
   }
   std::stable_sort(found.begin(), found.end(), [](const FileSystemMounts& a, const FileSystemMounts& b) {
@@ -208,10 +155,8 @@ std::vector<FileSystemMounts> file_systems_on(const std::vector<DeviceNumber>& d
 }
 
 Result<std::vector<FileSystemMounts>> file_systems_on(const std::vector<DeviceNumber>& disks) {
-  std::ifstream file("/proc/self/mountinfo");
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) return Error(ErrorKind::kIo, "read '/proc/self/mountinfo': it cannot be read");
-  return file_systems_on(disks, parse_mountinfo(text.str()), machine_block_devices());
+  ASSIGN_OR_RETURN(const std::vector<MountPoint> mounts, read_mounts());
+  return file_systems_on(disks, mounts, machine_block_devices());
 }
 
 }  // namespace understudy

@@ -14,24 +14,13 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/base/mounts.h"
 #include "daemon/base/result.h"
 
 namespace understudy {
 
 // A kernel device number: major << 20 | minor.
 using DeviceNumber = std::uint32_t;
-
-struct MountEntry {
-  DeviceNumber device = 0;  // st_dev of the file system; major 0 = not a block device's
-  std::string root;         // what of the file system is mounted
-  std::string mount_point;
-  std::string type;
-  std::string source;
-  bool super_read_only = false;  // the file system itself, not only this mount of it
-};
-
-// Lines that are none are passed over: a kernel newer than this code may say more.
-std::vector<MountEntry> parse_mountinfo(std::string_view text);
 
 struct FileSystemMounts {
   DeviceNumber device = 0;
@@ -51,7 +40,7 @@ BlockDevices machine_block_devices();
 
 // The writable file systems on `disks` (whole disks), in the order in which they are to be frozen.
 std::vector<FileSystemMounts> file_systems_on(const std::vector<DeviceNumber>& disks,
-                                              const std::vector<MountEntry>& mounts, const BlockDevices& devices);
+                                              const std::vector<MountPoint>& mounts, const BlockDevices& devices);
 
 // The same for this machine, now.
 Result<std::vector<FileSystemMounts>> file_systems_on(const std::vector<DeviceNumber>& disks);

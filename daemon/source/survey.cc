@@ -32,7 +32,12 @@ class Surveyor {
   Survey run() {
     std::vector<std::string> remarks;
     const std::vector<Volume> volumes = find_volumes(options_.disks, remarks);
-    mounts_ = read_mounts();
+    if (auto mounts = read_mounts()) {
+      mounts_ = *std::move(mounts);
+    } else {
+      // Then nothing counts as mounted: what is looks dirty, and is copied as a whole.
+      remarks.push_back(mounts.error().message());
+    }
     std::vector<FileSystemFacts> facts;
     for (const Volume& volume : volumes) {
       if (cancel_.load(std::memory_order_relaxed)) break;
@@ -113,7 +118,7 @@ class Surveyor {
     if (!is_ext(volume.type) && volume.type != "xfs") return ExtentList{};
     // Read-only, its journal may not have been replayed: then what the kernel calls free is not what a recovery will.
     const bool writable = std::any_of(mounts_.begin(), mounts_.end(), [&](const MountPoint& mount) {
-      return volume.device != 0 && mount.device == volume.device && mount.writable;
+      return volume.device != 0 && mount.device == volume.device && mount.writable();
     });
     if (writable) return mounted(volume, facts);
     ASSIGN_OR_RETURN(const auto reader, open_volume(volume.path, volume.begin_bytes, volume.size_bytes, &cancel_));

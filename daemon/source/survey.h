@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "daemon/source/extents.h"
-#include "daemon/source/mounts.h"
+#include "daemon/base/mounts.h"
 #include "daemon/source/volumes.h"
 
 namespace understudy {

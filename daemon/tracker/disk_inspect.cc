@@ -13,10 +13,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
-#include <string_view>
 #include <utility>
 
+#include "daemon/base/mounts.h"
 #include "daemon/base/unique_fd.h"
 
 namespace understudy {
@@ -68,45 +67,6 @@ Status refuse_same_bio_holder(const InspectRoots& roots, const DiskInfo& info, c
   return ok_status();
 }
 
-// mountinfo escapes blanks, tabs, newlines and backslashes as \ooo.
-std::string unescape(const std::string& text) {
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      result += static_cast<char>(std::strtol(text.substr(i + 1, 3).c_str(), nullptr, 8));
-      i += 3;
-    } else {
-      result += text[i];
-    }
-  }
-  return result;
-}
-
-bool has_option(const std::string& options, std::string_view wanted) {
-  std::istringstream stream(options);
-  for (std::string option; std::getline(stream, option, ',');)
-    if (option == wanted) return true;
-  return false;
-}
-
-// Mount points of any of `devices`; `writable` is set when one of them can be written through.
-std::vector<std::string> mounts_of(const InspectRoots& roots, const std::vector<std::string>& devices, bool& writable) {
-  std::vector<std::string> points;
-  std::ifstream file(roots.mountinfo);
-  for (std::string line; std::getline(file, line);) {
-    // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue   (proc(5))
-    std::istringstream fields(line);
-    std::string id, parent, device, root, point, mount_options, word, type, source, super_options;
-    if (!(fields >> id >> parent >> device >> root >> point >> mount_options)) continue;
-    while (fields >> word && word != "-") continue;
-    fields >> type >> source >> super_options;
-    if (std::find(devices.begin(), devices.end(), device) == devices.end()) continue;
-    points.push_back(unescape(point));
-    writable = writable || (!has_option(mount_options, "ro") && !has_option(super_options, "ro"));
-  }
-  return points;
-}
-
 }  // namespace
 
 Status inspect_sysfs(const InspectRoots& roots, DiskInfo& info) {
@@ -133,12 +93,12 @@ Status inspect_sysfs(const InspectRoots& roots, DiskInfo& info) {
     return Error(ErrorKind::kUnsupported,
                  "disk '" + info.path + "' allows DAX: stores into mapped files make no block writes");
 
-  std::vector<std::string> devices{device_text(info.device)};
+  std::vector<std::uint32_t> devices{info.device};
   std::vector<std::pair<std::string, fs::path>> members{{info.name, directory}};
   for (const std::string& name : names_in(directory))
     if (is_there(directory / name / "partition")) {
       info.partitions.push_back(name);
-      devices.push_back(attribute(directory / name / "dev"));
+      devices.push_back(parse_device_number(attribute(directory / name / "dev")));
       members.emplace_back(name, directory / name);
     }
   for (const auto& [name, member] : members) {
@@ -146,7 +106,12 @@ Status inspect_sysfs(const InspectRoots& roots, DiskInfo& info) {
     for (std::string& holder : names_in(member / "holders")) info.holders.push_back(std::move(holder));
   }
   bool writable = false;
-  info.mount_points = mounts_of(roots, devices, writable);
+  ASSIGN_OR_RETURN(const std::vector<MountPoint> mounts, read_mounts(roots.mountinfo));
+  for (const MountPoint& mount : mounts) {
+    if (std::find(devices.begin(), devices.end(), mount.device) == devices.end()) continue;
+    info.mount_points.push_back(mount.directory);
+    writable = writable || mount.writable();
+  }
   if (!info.mount_points.empty() && !writable)
     return Error(ErrorKind::kRefused, "disk '" + info.path + "' is mounted read-only on '" + info.mount_points.front() +
                                           "': there are no writes to protect");

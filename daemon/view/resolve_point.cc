@@ -10,6 +10,8 @@
 namespace understudy {
 namespace {
 
+constexpr std::size_t kMarksNamed = 5;  // in an error
+
 std::string number(std::uint64_t value) { return std::to_string(value); }
 
 std::string describe(Seq seq, std::uint64_t time_ns) {
@@ -43,6 +45,8 @@ class Resolver {
   Result<Point> resolve(std::string_view text) const {
     if (timeline_.ranges.empty()) return Error(ErrorKind::kNotFound, no_points(timeline_));
     if (text == "latest") return end_of(timeline_.ranges.back());
+    if (text == "latest-processed") return latest_processed();
+    if (text == "latest-application") return latest_application();
     if (text.starts_with("seq:")) {
       const auto seq = parse_unsigned(text.substr(4));
       if (!seq || *seq == 0)
@@ -54,8 +58,8 @@ class Resolver {
     if (!time_ns)
       return Error(ErrorKind::kInvalidArgument,
                    "'" + printable(text) +
-                       "' is not a point: wanted 'latest', 'seq:<number>', '@<mark>', "
-                       "'2026-03-01T12:03:17Z', '2026-03-01 12:03:17', '12:03:17' or '-90s'");
+                       "' is not a point: wanted 'latest', 'latest-processed', 'latest-application', 'seq:<number>', "
+                       "'@<mark>', '2026-03-01T12:03:17Z', '2026-03-01 12:03:17', '12:03:17' or '-90s'");
     return at_time(*time_ns);
   }
 
@@ -112,6 +116,39 @@ class Resolver {
     return Error(ErrorKind::kNotFound, what + nearest(range_before(seq), range_after(seq)));
   }
 
+  Result<Point> latest_processed() const {
+    const PointRange* range = nullptr;
+    for (const PointRange& candidate : timeline_.ranges)
+      if (candidate.first_seq <= timeline_.processed_seq) range = &candidate;
+    if (range == nullptr)
+      return Error(ErrorKind::kNotFound, "no point is processed yet: the journal is sealed up to seq " +
+                                             number(timeline_.processed_seq) + nearest(nullptr, &timeline_.ranges[0]));
+    if (range->last_seq <= timeline_.processed_seq) return end_of(*range);
+    if (timeline_.index == nullptr) return exact(timeline_.processed_seq);
+    ASSIGN_OR_RETURN(const StreamPlace place, timeline_.index->at_seq(timeline_.processed_seq));
+    if (place.barrier_seq >= range->first_seq) return Point{place.barrier_seq, place.barrier_write_time_ns, true};
+    return Point{place.seq, place.write_time_ns, false};
+  }
+
+  Result<Point> latest_application() const {
+    for (auto mark = timeline_.marks.rbegin(); mark != timeline_.marks.rend(); ++mark)
+      if (mark->mark.consistency == Consistency::kApplication)
+        if (Result<Point> point = at_seq(mark->seq, "mark '" + printable(mark->mark.name) + "'"); point.ok())
+          return point;
+    return Error(ErrorKind::kNotFound,
+                 "there is no application-consistent mark; 'understudyctl mark --application-consistent' makes one; "
+                 "'latest' is the newest crash-consistent point");
+  }
+
+  // ": the marks are '@a', '@b'", newest first and not too many.
+  std::string newest_marks() const {
+    std::vector<std::string> names;
+    for (auto mark = timeline_.marks.rbegin(); mark != timeline_.marks.rend() && names.size() < kMarksNamed; ++mark)
+      names.push_back("@" + mark->mark.name);
+    if (names.empty()) return ": this store has no marks";
+    return "; the newest marks are " + quoted_list(names);
+  }
+
   Result<Point> at_mark(std::string_view name) const {
     for (auto mark = timeline_.marks.rbegin(); mark != timeline_.marks.rend(); ++mark)
       if (mark->mark.name == name) return at_seq(mark->seq, "mark '" + printable(name) + "'");
@@ -120,8 +157,8 @@ class Resolver {
     std::string what = "there is no mark '" + printable(name) + "'";
     if (const auto meant = nearest_word(name, names))
       what += "; did you mean '@" + *meant + "'?";
-    else if (names.empty())
-      what += ": this store has no marks";
+    else
+      what += newest_marks();
     return Error(ErrorKind::kNotFound, what);
   }
 

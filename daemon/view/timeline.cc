@@ -75,6 +75,12 @@ class TimelineBuilder {
   bool range_ = false;
 };
 
+// The newest segment is still written to.
+Seq processed_seq(const JournalSnapshot& snapshot, Seq last_seq) {
+  if (snapshot.segments().size() < 2) return last_seq;
+  return std::min(last_seq, snapshot.segments().back().info.first_seq - 1);
+}
+
 }  // namespace
 
 Result<Timeline> read_timeline(const Store& store) {
@@ -98,6 +104,7 @@ Result<Timeline> read_timeline(const Store& store) {
   if (!builder.timeline.damage && !snapshot->damage().empty()) builder.timeline.damage = snapshot->damage().front();
   builder.timeline.last_seq = builder.place().seq;
   builder.timeline.last_time_ns = builder.place().time_ns;
+  builder.timeline.processed_seq = processed_seq(*snapshot, builder.timeline.last_seq);
   builder.timeline.index = std::move(index);
   return std::move(builder.timeline);
 }

@@ -47,6 +47,7 @@ struct Timeline {
   std::vector<DiskGeometry> disks;     // at the end of it
   Seq last_seq = 0;                    // newest readable record; 0 = none
   std::uint64_t last_time_ns = 0;
+  Seq processed_seq = 0;               // up to here the journal is sealed: a view of it opens without more work
   std::optional<Damage> damage;        // the journal can't be read from here on: no point after it is offered
   std::shared_ptr<const TimelineIndex> index;  // finds positions inside a range; made by read_timeline()
 };
@@ -60,12 +61,13 @@ struct Point {
 
 Result<Timeline> read_timeline(const Store& store);
 
-// How an operator names a point: "latest", "seq:<n>", "@<mark name>", or a time: RFC 3339, "YYYY-MM-DD HH:MM:SS[.fff]"
-// (local time), "HH:MM:SS" (the most recent one) or "-90s", "-10m", "-2h" before the newest record. Times and
-// "latest" go to the newest barrier at or before them (I6), or, where the range has no barrier so far, to the last
-// record (a state a power cut could have left, too; barrier_aligned is false); seq is exact. A time is compared with
-// the newest record, not with the clock. A position inside a gap, before history or
-// in the future is an error that names the nearest points on both sides.
+// How an operator names a point: "latest", "latest-processed" (the newest in what is sealed; while nothing is sealed,
+// all that there is), "latest-application" (the newest application-consistent mark), "seq:<n>", "@<mark name>", or a
+// time: RFC 3339, "YYYY-MM-DD HH:MM:SS[.fff]" (local time), "HH:MM:SS" (the most recent one) or "-90s", "-10m", "-2h"
+// before the newest record. Times and "latest" go to the newest barrier at or before them (I6), or, where the range has
+// no barrier so far, to the last record (a state a power cut could have left, too; barrier_aligned is false); seq is
+// exact. A time is compared with the newest record, not with the clock. A position inside a gap, before history or in
+// the future is an error that names the nearest points on both sides.
 Result<Point> resolve_point(const Timeline& timeline, std::string_view text);
 
 // The disks of a server at a point. Immutable; read() may be called from several threads.

@@ -279,6 +279,13 @@ bool DeltaEncoder::encode(const std::vector<Record>& records, DeltaStreams& stre
   return true;
 }
 
+void whole_streams(const std::vector<Record>& records, DeltaStreams& streams) {
+  streams.operations.clear();
+  streams.literals.clear();
+  OperationWriter writer(streams);
+  for (const Record& record : records) writer.literal(record.payload);
+}
+
 void append_delta_batch(std::span<const std::byte> plain, const BatchInfo& info, const DeltaStreams& streams,
                         const Compression& compression, std::vector<std::byte>& frame) {
   const std::size_t begin = frame.size();

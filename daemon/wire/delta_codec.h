@@ -44,6 +44,10 @@ class DeltaEncoder {
   DeltaCache cache_;
 };
 
+// The streams of a batch of which nothing is to be left out: what it carries, and nothing skipped. For a batch that is
+// in the cache of the encoder, and so must get into that of the decoder, but is smaller as a whole.
+void whole_streams(const std::vector<Record>& records, DeltaStreams& streams);
+
 // Payload of a DELTA_BATCH frame, appended to `frame`. `plain` begins with the batch encoded without payload
 // compression; only its header and table are taken. The receiver will keep the batch with the same codec, at its lowest
 // level.

@@ -31,7 +31,7 @@ EncoderEffort::Plan EncoderEffort::decide(const Load& load, const Compression& w
   } else if (++calm_ >= kCalmDecisions) {
     move(1);
   }
-  Plan plan{rung_ != Rung::kPlain, wanted};
+  Plan plan{rung_ != Rung::kPlain, rung_ == Rung::kFull && !processor_is_short(), wanted};
   if (rung_ == Rung::kPlain) plan.compression.codec = Codec::kNone;
   if (plan.compression.codec == Codec::kZstd) {
     if (rung_ == Rung::kLight && lz4) plan.compression.codec = Codec::kLz4;

@@ -8,7 +8,8 @@
 // One step down for each decision at which the socket starves behind a backlog. One step up at once while the link is
 // what everything waits for, else after kCalmDecisions decisions without a backlog. When the encoder threads get less
 // than half of a processor while they want one, zstd stays at level 1: that host has other things to do. Deltas are
-// not the first to go, for they cost less than the compression they save.
+// not the first to go, for they cost less than the compression they save. Batches are encoded in two ways, for the
+// smaller one, only at full effort and with a processor to spare.
 // Threads: one at a time.
 #pragma once
 
@@ -29,6 +30,7 @@ class EncoderEffort {
   };
   struct Plan {
     bool deltas = true;
+    bool compare = true;  // a batch may be encoded in two ways for the smaller one
     Compression compression;
   };
 

@@ -38,6 +38,7 @@ LinkEncoder::~LinkEncoder() {
 
 void LinkEncoder::set_compression(const Compression& compression, bool adaptive) {
   std::lock_guard lock(mutex_);
+  if (compression_.codec != compression.codec || compression_.level != compression.level) choice_.reset();
   compression_ = compression;
   adaptive_ = adaptive;
 }
@@ -99,6 +100,7 @@ void LinkEncoder::clear() {
     delta_.resize(0);
     cache_bytes_used_ = 0;
     effort_.reset();
+    choice_.reset();
   }
   for (const auto& slot : dropped) queued_bytes_.fetch_sub(slot->encoded.raw_bytes, std::memory_order_relaxed);
 }
@@ -132,6 +134,7 @@ LinkEncoder::Plan LinkEncoder::make_plan() {
         effort_.decide(load, plan.compression, (peer_compatible_ & kWireLz4) != 0);
     plan.compression = effort.compression;
     plan.deltas = plan.deltas && effort.deltas;
+    plan.may_compare = effort.compare;
   }
   if (plan.deltas || plan.resize_cache) plan.turn = next_turn_++;
   return plan;
@@ -168,11 +171,45 @@ bool LinkEncoder::encode_delta(const OutgoingBatch& batch, const Plan& plan, Enc
   encoded.info = batch.batch.encode(plan.compression, Compression{Codec::kNone, 0}, plain);
   const std::size_t begin = encoded.frame.size();
   encoded.frame.resize(begin + kFrameHeaderBytes);
-  append_delta_batch(plain, encoded.info, streams, plan.compression, encoded.frame);
+  append_smaller(batch, plan, plain, streams, encoded);
   store_frame_header(std::span(encoded.frame).subspan(begin).first<kFrameHeaderBytes>(), FrameType::kDeltaBatch,
                      static_cast<std::uint32_t>(encoded.frame.size() - begin - kFrameHeaderBytes));
-  encoded.changed_bytes = streams.operations.size() + streams.literals.size();
   return true;
+}
+
+// The DELTA_BATCH payload of `streams`, or that of the whole batch.
+void LinkEncoder::append_smaller(const OutgoingBatch& batch, const Plan& plan, std::span<const std::byte> plain,
+                                 DeltaStreams& streams, EncodedBatch& encoded) {
+  const std::uint64_t whole_bytes = batch.batch.raw_payload_bytes();
+  const std::uint64_t changed_bytes = streams.operations.size() + streams.literals.size();
+  DeltaChoice::Way way = DeltaChoice::Way::kChanges;
+  {
+    std::lock_guard lock(mutex_);
+    way = choice_.decide(whole_bytes, changed_bytes, plan.may_compare && plan.compression.codec != Codec::kNone);
+  }
+  const std::size_t begin = encoded.frame.size();
+  encoded.changed_bytes = changed_bytes;
+  if (way != DeltaChoice::Way::kWhole) {
+    append_delta_batch(plain, encoded.info, streams, plan.compression, encoded.frame);
+    if (way == DeltaChoice::Way::kChanges) return;
+  }
+  thread_local std::vector<std::byte> whole;
+  whole.clear();
+  whole_streams(batch.batch.records(), streams);
+  append_delta_batch(plain, encoded.info, streams, plan.compression, whole);
+  if (way == DeltaChoice::Way::kCompare) {
+    // Header and table are the same in both, so the rest is what counts.
+    const std::size_t changed_stored_bytes = encoded.frame.size() - begin;
+    {
+      std::lock_guard lock(mutex_);
+      choice_.compared(whole_bytes, changed_bytes, whole.size() - encoded.info.table_end_bytes,
+                       changed_stored_bytes - encoded.info.table_end_bytes);
+    }
+    if (changed_stored_bytes <= whole.size()) return;
+    encoded.frame.resize(begin);
+  }
+  encoded.frame.insert(encoded.frame.end(), whole.begin(), whole.end());
+  encoded.changed_bytes = whole_bytes;
 }
 
 void LinkEncoder::encode(const OutgoingBatch& batch, const Plan& plan, EncodedBatch& encoded,

@@ -2,6 +2,7 @@
 // Turns outgoing batches into frames on threads of its own, in order: several are compressed at a time, the results
 // come out as they went in. Encoded frames waiting for the socket are bounded; raw batches are bounded by who pushes
 // them. Deltas are made by one thread after the other, in the order of the batches; all the rest runs side by side.
+// A batch of which a delta was made goes whole where that is smaller (delta_choice.h).
 //
 // Threads: any thread may call anything.
 #pragma once
@@ -19,6 +20,7 @@
 
 #include "daemon/record/batch.h"
 #include "daemon/replicate/link.h"
+#include "daemon/wire/delta_choice.h"
 #include "daemon/wire/delta_codec.h"
 #include "daemon/wire/encoder_effort.h"
 
@@ -76,6 +78,7 @@ class LinkEncoder {
   struct Plan {
     Compression compression;
     bool deltas = false;
+    bool may_compare = true;  // there is time to encode the batch in two ways
     std::optional<std::uint64_t> resize_cache;  // first of all
     std::uint64_t turn = 0;                     // with `deltas` or `resize_cache`
   };
@@ -84,6 +87,8 @@ class LinkEncoder {
   // `waited_ns`: of it, how long it was not this thread's turn.
   void encode(const OutgoingBatch& batch, const Plan& plan, EncodedBatch& encoded, std::uint64_t& waited_ns);
   bool encode_delta(const OutgoingBatch& batch, const Plan& plan, EncodedBatch& encoded, std::uint64_t& waited_ns);
+  void append_smaller(const OutgoingBatch& batch, const Plan& plan, std::span<const std::byte> plain,
+                      DeltaStreams& streams, EncodedBatch& encoded);
   std::uint64_t wait_for_turn(std::uint64_t turn);
   void end_turn();
 
@@ -103,6 +108,7 @@ class LinkEncoder {
   std::uint64_t peer_delta_cache_bytes_max_ = 0;
   std::uint64_t cache_bytes_ = 0;  // as both ends have it behind the last planned batch
   EncoderEffort effort_;
+  DeltaChoice choice_;
   std::uint64_t next_turn_ = 0;
   std::uint64_t turn_ = 0;          // whose turn with delta_ it is
   std::condition_variable turned_;  // turn_ moved

@@ -24,7 +24,8 @@ class SimSession final : public StoreClient,
       : host_(host),
         world_(host.world_),
         connection_(std::move(connection)),
-        core_("dr-1", kQueueBytesMax, host.pool_, *this, host.clock_.boot_ns()) {}
+        pool_(host.pool_),
+        core_("dr-1", kQueueBytesMax, *pool_, *this, host.clock_.boot_ns()) {}
 
   void start() {
     connection_->set_endpoint(kReceiverSide, this);
@@ -162,6 +163,7 @@ class SimSession final : public StoreClient,
   ReceiverHost& host_;
   World& world_;
   const std::shared_ptr<Connection> connection_;
+  const std::shared_ptr<BufferPool> pool_;  // events that nobody runs any more may keep us longer than the host
   SessionCore core_;
   bool sent_since_tick_ = false;
   bool finished_ = false;

@@ -99,7 +99,7 @@ class ReceiverHost final : public StoreExecutor {
   NetworkWeather weather_;
   std::unique_ptr<MemoryFileSystem> disk_;
   std::unique_ptr<MemoryFileSystem> copy_;
-  BufferPool pool_{1 << 20};
+  std::shared_ptr<BufferPool> pool_ = std::make_shared<BufferPool>(1 << 20);
   DigestTurns digest_turns_{world_};
   std::unique_ptr<StoreWorker> worker_;
   std::vector<std::shared_ptr<SimSession>> sessions_;

@@ -19,6 +19,7 @@ struct RestoreOptions {
   std::optional<std::string> disk;  // slot or name
   std::string to;                   // file or device for one disk
   std::string to_directory;         // or a directory for all of them: <slot>.img
+  std::string head;                 // verify: the chain head that is to be found, in hexadecimal; empty = any
   bool overwrite = false;
   bool json = false;
   bool quiet = false;  // no progress

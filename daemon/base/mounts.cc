@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "daemon/source/mounts.h"
+#include "daemon/base/mounts.h"
 
+#include <cerrno>
 #include <fstream>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "daemon/base/text.h"
 
 namespace understudy {
 namespace {
+
+constexpr std::uint64_t kMajorMax = 1u << 12;
+constexpr std::uint64_t kMinorMax = 1u << 20;
+
+std::optional<std::uint32_t> device_number(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const auto high = parse_unsigned(text.substr(0, colon));
+  const auto low = parse_unsigned(text.substr(colon + 1));
+  if (!high || !low || *high >= kMajorMax || *low >= kMinorMax) return std::nullopt;
+  return static_cast<std::uint32_t>(*high << 20 | *low);
+}
 
 // mountinfo writes blanks, tabs, newlines and backslashes as \ooo.
 std::string unescaped(std::string_view text) {
@@ -33,18 +47,11 @@ bool is_read_only(const std::string& options) {
   return false;
 }
 
-std::optional<std::uint32_t> parse_device(const std::string& text) {
-  const std::size_t colon = text.find(':');
-  if (colon == std::string::npos) return std::nullopt;
-  const auto high = parse_unsigned(std::string_view(text).substr(0, colon));
-  const auto low = parse_unsigned(std::string_view(text).substr(colon + 1));
-  if (!high || !low || *high >= 1u << 12 || *low >= 1u << 20) return std::nullopt;
-  return static_cast<std::uint32_t>(*high << 20 | *low);
-}
-
 }  // namespace
 
-std::vector<MountPoint> parse_mount_points(std::string_view text) {
+std::uint32_t parse_device_number(std::string_view text) { return device_number(text).value_or(0); }
+
+std::vector<MountPoint> parse_mounts(std::string_view text) {
   std::vector<MountPoint> mounts;
   std::istringstream lines{std::string(text)};
   for (std::string line; std::getline(lines, line);) {
@@ -54,19 +61,19 @@ std::vector<MountPoint> parse_mount_points(std::string_view text) {
     if (!(fields >> id >> parent >> device >> root >> directory >> options)) continue;
     while (fields >> word && word != "-") continue;
     if (!(fields >> type >> source >> super_options)) continue;
-    const auto number = parse_device(device);
+    const auto number = device_number(device);
     if (!number) continue;
-    mounts.push_back(
-        {*number, unescaped(root), unescaped(directory), type, !is_read_only(options) && !is_read_only(super_options)});
+    mounts.push_back({*number, unescaped(root), unescaped(directory), std::move(type), unescaped(source),
+                      is_read_only(options), is_read_only(super_options)});
   }
   return mounts;
 }
 
-std::vector<MountPoint> read_mounts(const std::string& path) {
+Result<std::vector<MountPoint>> read_mounts(const std::string& path) {
   std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return parse_mount_points(text.str());
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) return Error(ErrorKind::kIo, "read '" + path + "': it cannot be read");
+  return parse_mounts(text.str());
 }
 
 }  // namespace understudy

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/nbdkit/served_view.h"
+
+#include <exception>
+
+#include "daemon/base/atomic_file.h"
+#include "daemon/base/text.h"
+
+namespace understudy {
+namespace {
+
+bool is_named(const ServedDisk& disk, std::string_view name) {
+  return disk.export_name == name || disk.geometry.name == name;
+}
+
+}  // namespace
+
+Status ServedView::set(std::string_view key, std::string value) {
+  if (value.empty()) return Error(ErrorKind::kInvalidArgument, "parameter '" + printable(key) + "' is empty");
+  if (key == "store")
+    store_ = std::move(value);
+  else if (key == "base")
+    base_directory_ = std::move(value);
+  else if (key == "point")
+    point_text_ = std::move(value);
+  else if (key == "disk")
+    disk_ = std::move(value);
+  else if (key == "info")
+    info_path_ = std::move(value);
+  else
+    return Error(ErrorKind::kInvalidArgument,
+                 "unknown parameter '" + printable(key) + "'; wanted 'store', 'point', 'disk', 'base' or 'info'");
+  return ok_status();
+}
+
+Status ServedView::open(const DamageReport& report) {
+  StoreOptions options;
+  options.directory = store_;
+  options.base_directory = base_directory_;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::open(options, OpenMode::kReadOnly, report));
+  ASSIGN_OR_RETURN(const Timeline timeline, read_timeline(*store));
+  ASSIGN_OR_RETURN(const Point point, resolve_point(timeline, point_text_));
+  ASSIGN_OR_RETURN(view_, PointInTimeView::open(*store, point));
+  const std::string where = " of " + printable(store->identity().server_name) +
+                            " at seq:" + std::to_string(view_->point().seq) + ", newest write " +
+                            format_time_local(view_->point().time_ns);
+  for (const DiskGeometry& geometry : view_->disks()) {
+    disks_.push_back({geometry, std::to_string(geometry.disk), printable(geometry.name) + where});
+  }
+  if (disks_.empty()) return Error(ErrorKind::kNotFound, "the server had no disks at this point");
+  if (disk_) {
+    ASSIGN_OR_RETURN(const ServedDisk* chosen, find(*disk_));
+    disks_ = std::vector<ServedDisk>{*chosen};
+  }
+  return info_path_.empty() ? ok_status() : write_info(store->identity().server_name);
+}
+
+Status ServedView::write_info(const std::string& server) const {
+  std::string text = "server " + printable(server) + "\nseq " + std::to_string(point().seq) + "\ntime_ns " +
+                     std::to_string(point().time_ns) + "\nbarrier_aligned " + (point().barrier_aligned ? "1" : "0") +
+                     "\n";
+  for (const ServedDisk& disk : disks_)
+    text += "disk " + disk.export_name + " " + std::to_string(disk.geometry.size_bytes) + " " +
+            printable(disk.geometry.name) + "\n";
+  return write_file_atomically(info_path_, text);
+}
+
+Result<const ServedDisk*> ServedView::find(std::string_view export_name) const {
+  std::string names;
+  for (const ServedDisk& disk : disks_) {
+    if (is_named(disk, export_name) || (export_name.empty() && disks_.size() == 1)) return &disk;
+    names += (names.empty() ? "" : ", ") + disk.export_name + " (" + printable(disk.geometry.name) + ")";
+  }
+  return Error(ErrorKind::kNotFound,
+               (export_name.empty() ? "the server has several disks, name one of them"
+                                    : "there is no disk " + quote(export_name) + " at this point") +
+                   "; there are: " + names);
+}
+
+Status ServedView::read(const ServedDisk& disk, std::uint64_t offset_bytes, std::span<std::byte> out) const {
+  try {
+    return view_->read(disk.geometry.disk, offset_bytes, out);
+  } catch (const std::exception& error) {  // memory, mostly: the client gets an error, the others go on
+    return Error(ErrorKind::kInternal, std::string("read: ") + error.what());
+  }
+}
+
+}  // namespace understudy
