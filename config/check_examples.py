@@ -3,8 +3,9 @@
 """The examples pass --check-config as they stand and with every commented setting switched on, and what they show as a
 default is the default.
 
-    check_examples.py UNDERSTUDYCTL AGENT RECEIVER
+    check_examples.py UNDERSTUDYCTL AGENT RECEIVER ORCHESTRATOR
 """
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,8 @@ EXAMPLES = Path(__file__).resolve().parent
 # A commented setting: "# key:", "#   key: value" or "  # - item"; prose has no colon right behind its first word.
 SETTING = re.compile(r'^(\s*)# ((?:  )*(?:- )?(?:[a-z_]+:(?: .*)?|- .*))$')
 # Settings with a commented value that is an example and not a default.
-NOT_DEFAULT = {'base_path', 'limit', 'path', 'rate_limit', 'queue_bytes', 'at', 'name', 'pre', 'post', 'timeout'}
+NOT_DEFAULT = {'base_path', 'limit', 'path', 'rate_limit', 'queue_bytes', 'at', 'name', 'pre', 'post', 'timeout',
+               'region', 'clients', 'groups_directory'}
 
 
 def run(*command: object, expected: int = 0) -> str:
@@ -67,7 +69,7 @@ def check(program: Path, directory: Path, example: str) -> None:
 
 
 def main() -> None:
-    control, agent, receiver = map(Path, sys.argv[1:4])
+    control, agent, receiver, orchestrator = map(Path, sys.argv[1:5])
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         run(control, 'pki', 'init', directory / 'pki')
@@ -75,6 +77,12 @@ def main() -> None:
             run(control, 'pki', 'issue', directory / 'pki', '--role', role, '--name', identity, '--out', directory)
         check(agent, directory, 'agent.yaml')
         check(receiver, directory, 'receiver.yaml')
+        # With the example groups beside it.
+        (directory / 'orchestrator.yaml.d').mkdir()
+        drop_in = f'groups_directory: {EXAMPLES}/groups.d\n'
+        (directory / 'orchestrator.yaml.d/10-examples.yaml').write_text(drop_in, encoding='utf-8')
+        check(orchestrator, directory, 'orchestrator.yaml')
+        json.loads(run(orchestrator, '--print-schema'))
     print('examples checked')
 
 

@@ -147,6 +147,7 @@ Status Agent::open_data_path(const std::vector<std::string>& paths, const Replic
   parts.options.digest.scrub_enabled = config_.scrub;
   parts.options.digest.scrub_period_ns = config_.scrub_period_ns;
   parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
+  parts.options.collapse_after_ns = config_.collapse_after_ns;
   parts.options.state = state;
   const Uuid capture_id = tracker->capture_id();
   parts.tracker = std::move(tracker);

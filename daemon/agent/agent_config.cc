@@ -20,6 +20,7 @@ constexpr ConfigRange kScrubPeriodNs{1'000'000'000, 365ull * 24 * 3600 * 1'000'0
 constexpr ConfigRange kDeltaCacheBytes{1ull << 20, kDeltaCacheBytesMax};
 constexpr ConfigRange kBandwidth{64ull << 10, 100ull << 30};  // less would not even carry a database at rest
 constexpr ConfigRange kBandwidthWindows{1, 32};
+constexpr ConfigRange kCollapseAfterNs{1'000'000'000, 7ull * 24 * 3600 * 1'000'000'000};
 constexpr ConfigRange kStopTimeoutNs{0, 60'000'000'000};
 
 bool is_server_name(const std::string& name) {  // it names a directory of a bpffs, which allows no dots
@@ -142,6 +143,8 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.scrub_period_ns = scrub.duration_ns("period", config.scrub_period_ns, kScrubPeriodNs);
   config.scrub_bytes_per_second = scrub.bytes("rate", config.scrub_bytes_per_second, kScrubRate);
   read_wire(root, config);
+  ConfigMap backlog = root.map("backlog");
+  if (backlog.has("collapse_after")) config.collapse_after_ns = backlog.duration_ns("collapse_after", kCollapseAfterNs);
   ConfigMap policy = root.map("policy");
   config.auto_resume = policy.choice<bool>("auto_resume", config.auto_resume, {{"true", true}, {"false", false}});
   config.state_directory = root.path("state_directory", config.state_directory);
@@ -189,6 +192,7 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
   compare(wanted.buffers <= running.buffers, "copy.buffers");
   compare(running.existing_data_only == wanted.existing_data_only && running.leave_out_swap == wanted.leave_out_swap,
           "copy.existing_data_only or copy.leave_out_swap");
+  compare(running.collapse_after_ns == wanted.collapse_after_ns, "backlog");
   compare(running.state_directory == wanted.state_directory, "state_directory");
   compare(running.control_socket == wanted.control_socket, "control_socket");
   compare(running.bpffs == wanted.bpffs, "bpffs");

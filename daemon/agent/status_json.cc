@@ -37,6 +37,7 @@ Json wire_json(const ReplicationStatus& status) {
   json["delta_cache_bytes"] = link.delta_cache_bytes;
   json["delta_cache_bytes_max"] = link.delta_cache_bytes_max;
   json["effort"] = link.effort;
+  json["send_buffer_bytes"] = link.send_buffer_bytes;
   json["bandwidth_limit"] = link.bandwidth_limit != 0 ? Json(link.bandwidth_limit) : Json();
   json["eta_ns"] = or_null(eta_ns(status));
   return json;

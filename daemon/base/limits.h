@@ -34,6 +34,8 @@ inline constexpr int kControlIdleSecondsMax = 30;
 inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;
 // Frame buffers kept for reuse.
 inline constexpr std::size_t kLinkSpareFramesMax = 8;
+// A socket's send buffer grows up to this while it is what limits a long link (send_buffer.h).
+inline constexpr std::uint64_t kLinkSendBufferBytesMax = 64u << 20;
 // With at least this many batches waiting and nothing to send, compression is skipped.
 inline constexpr std::size_t kLinkBacklogBatches = 4;
 // Cached blocks for byte-level deltas of one session, at either end; configuration allows no more.
@@ -100,6 +102,15 @@ inline constexpr std::size_t kFrozenFileSystemsMax = 64;
 // --- store ---
 // Segment files a reader keeps open; the least recently used one is closed for a new one.
 inline constexpr std::size_t kOpenSegmentsMax = 64;
+// Index files of a store's segments a reader keeps open, likewise.
+inline constexpr std::size_t kOpenIndexesMax = 128;
+// Pages of segment indexes kept in memory, all stores of a process together; the least recently used one goes for a
+// new one.
+inline constexpr std::size_t kIndexCacheBytesMax = 32u << 20;
+// A segment is sealed at so many records or batches, also when it is not full: what has to be read to make its index,
+// and of the newest segment, which has none, to open a view.
+inline constexpr std::uint64_t kSegmentRecordsMax = 256u << 10;
+inline constexpr std::uint64_t kSegmentBatchesMax = 32u << 10;
 // Frames that wait in memory for commit(); at this size append() writes them out by itself.
 inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
 // Decoded batches a view keeps, in bytes; the least recently used one goes for a new one.

@@ -97,6 +97,8 @@ inline constexpr MessageId kMessageStoreOpened{"b6e81d9cfaf44c0eac08315a838de4e4
 inline constexpr MessageId kMessageStoreTornTail{"54579c84d90f48b4baad4adf03e94446"};
 // Stored bytes are not what was written.
 inline constexpr MessageId kMessageStoreDamaged{"243a820f62564a3cb47be0469c143334"};
+// The index of a segment could not be written: views take longer to open until it can.
+inline constexpr MessageId kMessageStoreIndex{"aa7839cff89448c5b6888bf74007c72d"};
 // The store's disk is full: acknowledgements stopped.
 inline constexpr MessageId kMessageStoreNoSpace{"3acecd29029c4eefbd48bb65b84f9b9a"};
 // There is room again: acknowledgements go on.
@@ -105,5 +107,25 @@ inline constexpr MessageId kMessageStoreSpaceAgain{"f8abde73e9514d9d8eefb05c1ecf
 inline constexpr MessageId kMessageStoreReadOnly{"98b774edcb864233853624d26e944c0d"};
 // A store cannot be opened or written.
 inline constexpr MessageId kMessageStoreFailed{"4effe6991dd649879915ef3c4480a323"};
+
+// --- orchestrator ---
+// An operation on a server was begun.
+inline constexpr MessageId kMessageTaskBegun{"370c6b1fa4a443ab81ee49442698112c"};
+// It ended well.
+inline constexpr MessageId kMessageTaskDone{"b576b67a32b249ed95d1855cc9c732a4"};
+// It failed; it is tried again, later each time.
+inline constexpr MessageId kMessageTaskFailed{"0975d72d2cbb4cb5bdf6a2fb98a81aed"};
+// An order could not be handed over and waits.
+inline constexpr MessageId kMessageTaskDelayed{"f69ed145ff164697b42fed7607cdd4ff"};
+// A server or its drill went on to another state.
+inline constexpr MessageId kMessageServerState{"a77d4901a8d54abe8b0ec297785da25b"};
+// A client reports a state to which nothing leads.
+inline constexpr MessageId kMessageReportRefused{"624a23585b4d42c78c419ae4d3ea26d1"};
+// New files of groups are in force.
+inline constexpr MessageId kMessageDeclarationTaken{"527e4a39266846998b2da4dbdb2c8248"};
+// Somebody allowed a step that destroys something.
+inline constexpr MessageId kMessageApprovalGiven{"881770db1a0842d29ce2bf48af3051c6"};
+// The orchestrator's database, or what it keeps, cannot be used.
+inline constexpr MessageId kMessageDatabaseFailed{"4fbd6f67622a4b17af12267a95417992"};
 
 }  // namespace understudy

@@ -20,6 +20,7 @@ constexpr ConfigRange kQueueBytes{1ull << 20, 4ull << 30};
 constexpr std::uint64_t kRateMin = 64ull << 10;
 constexpr std::uint64_t kRateMax = 1ull << 40;
 constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
+constexpr ConfigRange kScrubEveryNs{1'000'000'000, 365ull * 24 * 3600 * 1'000'000'000};
 constexpr ConfigRange kDeltaCacheBytes{0, kDeltaCacheBytesMax};
 
 bool is_numeric_address(const std::string& text) {
@@ -32,9 +33,9 @@ bool is_inside(const std::string& inner, const std::string& outer) {
   return inner == outer || inner.starts_with(outer + "/");
 }
 
-// "20MiB/s", or "none" for 0.
-std::uint64_t read_rate(ConfigMap& map, std::string_view key) {
-  const std::string text = map.text(key, "none");
+// "20MiB/s", or "none" for 0; `fallback` in the same form.
+std::uint64_t read_rate(ConfigMap& map, std::string_view key, const std::string& fallback = "none") {
+  const std::string text = map.text(key, fallback);
   if (text == "none") return 0;
   const bool per_second = text.ends_with("/s");
   const auto rate = per_second ? parse_bytes(std::string_view(text).substr(0, text.size() - 2)) : std::nullopt;
@@ -93,6 +94,9 @@ Result<ReceiverConfig> read_config(ConfigReader& reader) {
   config.tls.key = tls.path("key");
   read_stores(root, config);
   config.segment_bytes = root.bytes("segment_bytes", config.segment_bytes, kSegmentBytes);
+  ConfigMap scrub = root.map("scrub");
+  config.scrub.bytes_per_second = read_rate(scrub, "rate", format_bytes_exact(config.scrub.bytes_per_second) + "/s");
+  config.scrub.every_ns = scrub.duration_ns("every", config.scrub.every_ns, kScrubEveryNs);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.log_level = root.choice<LogLevel>("log_level", config.log_level,
                                            {{"error", LogLevel::kError},

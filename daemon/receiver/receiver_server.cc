@@ -110,6 +110,7 @@ class ReceiverServer::Impl final : public SessionHost {
     session_options_.queue_bytes_max =
         options.session_queue_bytes_max != 0 ? options.session_queue_bytes_max : kSessionQueueBytesMax;
     for (const ReceiverStoreConfig& store : config.stores) add_store(store);
+    set_scrub(config);
     asio::post(strand_, [this] { accept_all(); });
   }
 
@@ -154,6 +155,8 @@ class ReceiverServer::Impl final : public SessionHost {
     for (const ReceiverStoreConfig& store : config.stores) {
       if (!slots_.contains(store.server)) add_store(store);
     }
+    config_.scrub = config.scrub;
+    set_scrub(config);
     for (auto& [name, slot] : slots_) {
       if (slot.session) slot.session->set_limits(limits_of(slot.config));
     }
@@ -162,6 +165,7 @@ class ReceiverServer::Impl final : public SessionHost {
 
   void stop() {
     if (stopped_.exchange(true)) return;
+    scrubber_.stop();
     asio::post(strand_, [this] {
       boost::system::error_code ignored;
       listener_.close(ignored);
@@ -196,6 +200,7 @@ class ReceiverServer::Impl final : public SessionHost {
       if (slot == slots_.end()) continue;
       StoreReport report;
       report.store = slot->second.worker->status();
+      report.scrub = scrubber_.status(store.server);
       if (slot->second.session) {
         report.connected = true;
         report.session = slot->second.session->status();
@@ -253,15 +258,27 @@ class ReceiverServer::Impl final : public SessionHost {
     bool challenged = false;                   // a newcomer waits for the session to prove that it is alive
   };
 
-  // Under mutex_, or before there are threads.
-  void add_store(const ReceiverStoreConfig& store) {
+  StoreOptions store_options(const ReceiverStoreConfig& store) const {
     StoreOptions options;
     options.directory = store.path;
     options.base_directory = store.base_path;
     options.segment_bytes_max = config_.segment_bytes;
+    return options;
+  }
+
+  void set_scrub(const ReceiverConfig& config) {
+    std::map<std::string, StoreOptions> stores;
+    for (const ReceiverStoreConfig& store : config.stores) stores.emplace(store.server, store_options(store));
+    scrubber_.set(std::move(stores), config.scrub);
+  }
+
+  // Under mutex_, or before there are threads.
+  void add_store(const ReceiverStoreConfig& store) {
+    StoreOptions options = store_options(store);
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, digest_threads_);
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, digest_threads_,
+                                                system_clock(), &job_threads_);
     slots_.emplace(store.server, std::move(slot));
   }
 
@@ -365,7 +382,9 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
-  StoreThreads store_threads_;  // behind these two: whatever has a store worker
+  StoreScrubber scrubber_;
+  StoreThreads job_threads_{1, StoreThreads::Priority::kLow};
+  StoreThreads store_threads_;  // behind all of these: whatever has a store worker
   StoreThreads digest_threads_;
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;

@@ -22,6 +22,7 @@ namespace understudy {
 
 struct StoreReport {
   StoreStatus store;
+  ScrubStatus scrub;
   bool connected = false;
   SessionStatus session;  // when connected
 };

@@ -5,6 +5,21 @@ namespace understudy {
 
 namespace {
 
+Json scrub_json(const ScrubStatus& scrub) {
+  Json json = Json::object();
+  json["running"] = scrub.running;
+  json["done_bytes"] = scrub.done_bytes;
+  json["total_bytes"] = scrub.total_bytes;
+  json["passes"] = scrub.passes;
+  json["bytes"] = scrub.bytes;
+  json["last_end_time_ns"] = scrub.last_end_wall_ns;
+  json["damages_total"] = scrub.damages_total;
+  json["damages"] = Json::array();
+  for (const std::string& damage : scrub.damages) json["damages"].push_back(damage);
+  json["last_error"] = scrub.last_error;
+  return json;
+}
+
 Json store_json(const StoreReport& report) {
   const StoreStatus& store = report.store;
   const StreamPosition& position = store.position;
@@ -39,10 +54,14 @@ Json store_json(const StoreReport& report) {
   json["commit_ns_total"] = store.commit_ns_total;
   json["last_commit_time_ns"] = store.last_commit_wall_ns;
   json["queued_bytes"] = store.queued_bytes;
+  json["indexes_written"] = store.jobs.indexes_written;
+  json["segments_waiting"] = store.jobs.segments_waiting;
+  json["jobs_error"] = store.jobs.last_error;
   json["last_error"] = store.last_error;
   json["damages_total"] = store.damages_total;
   json["damages"] = Json::array();
   for (const std::string& damage : store.damages) json["damages"].push_back(damage);
+  json["scrub"] = scrub_json(report.scrub);
   json["connected"] = report.connected;
   if (!report.connected) {
     json["peer"] = Json();

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/receiver/store_threads.h"
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -8,10 +12,26 @@
 #include "daemon/base/clock.h"
 
 namespace understudy {
+namespace {
 
-StoreThreads::StoreThreads(unsigned thread_count) {
+// Both are a favour to others: without the right to do it, or a kernel that knows it, the work goes on as it is.
+void lower_priority() {
+  constexpr int kWhoProcess = 1;                 // IOPRIO_WHO_PROCESS: a thread id, 0 = the caller (ioprio_set(2))
+  constexpr int kBestEffortLowest = 2 << 13 | 7;  // IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)
+  (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);
+  (void)::syscall(SYS_ioprio_set, kWhoProcess, 0, kBestEffortLowest);
+}
+
+}  // namespace
+
+StoreThreads::StoreThreads(unsigned thread_count, Priority priority) {
   CHECK_GT(thread_count, 0u);
-  for (unsigned i = 0; i < thread_count; ++i) threads_.emplace_back([this] { run(); });
+  for (unsigned i = 0; i < thread_count; ++i) {
+    threads_.emplace_back([this, priority] {
+      if (priority == Priority::kLow) lower_priority();
+      run();
+    });
+  }
 }
 
 StoreThreads::~StoreThreads() {

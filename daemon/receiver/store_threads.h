@@ -22,7 +22,10 @@ namespace understudy {
 
 class StoreThreads final : public StoreExecutor {
  public:
-  explicit StoreThreads(unsigned thread_count);
+  // kLow: threads that take the processor and the disk when others do not want them (nice 19, best-effort I/O of the
+  // lowest level; not idle, which might wait for ever).
+  enum class Priority : std::uint8_t { kNormal, kLow };
+  explicit StoreThreads(unsigned thread_count, Priority priority = Priority::kNormal);
   ~StoreThreads() override;
 
   void wake(StoreTask& task) override;

@@ -40,12 +40,14 @@ Status make_directories(FileSystem& file_system, const std::string& path) {
 }  // namespace
 
 StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
-                         StoreExecutor& digest_executor, const Clock& clock)
+                         StoreExecutor& digest_executor, const Clock& clock, StoreExecutor* jobs)
     : server_name_(std::move(server_name)),
       options_(std::move(options)),
       executor_(executor),
       digest_executor_(digest_executor),
       clock_(clock) {
+  FileSystem& file_system = options_.file_system != nullptr ? *options_.file_system : posix_file_system();
+  if (jobs != nullptr) jobs_ = std::make_unique<StoreJobs>(server_name_, file_system, *jobs);
   status_.server_name = server_name_;
   status_.directory = options_.directory;
   status_.state = "empty";
@@ -102,6 +104,7 @@ StoreStatus StoreWorker::status() const {
   std::lock_guard lock(mutex_);
   StoreStatus status = status_;
   status.queued_bytes = queued_bytes_;
+  if (jobs_ != nullptr) status.jobs = jobs_->figures();
   return status;
 }
 
@@ -122,6 +125,7 @@ void StoreWorker::stop() {
   }
   digests_.reset();
   executor_.forget(*this);
+  if (jobs_ != nullptr) jobs_->stop();
 }
 
 bool StoreWorker::ended() const {
@@ -132,6 +136,7 @@ bool StoreWorker::ended() const {
 void StoreWorker::abandon() {
   executor_.forget(*this);
   digests_.reset();
+  if (jobs_ != nullptr) jobs_->stop();
   store_.reset();
   client_.reset();
   item_.reset();
@@ -234,6 +239,16 @@ void StoreWorker::open_store() {
                   (store_->read_only() ? ", read-only because it is damaged" : ""),
               {{"UNDERSTUDY_SERVER", server_name_}});
   refresh_status();
+  sealed_segments_ = 0;
+  post_jobs();
+}
+
+// What was sealed since the last time needs an index.
+void StoreWorker::post_jobs() {
+  const std::size_t sealed = store_->sealed_segments();
+  if (jobs_ == nullptr || sealed == sealed_segments_) return;
+  sealed_segments_ = sealed;
+  jobs_->post(store_->snapshot());
 }
 
 void StoreWorker::report_damage(const Damage& damage) {
@@ -399,6 +414,7 @@ StoreWorker::Progress StoreWorker::commit() {
   }
   refresh_status();
   if (client_) client_->store_committed(*durable);
+  post_jobs();
   return Progress::kDone;
 }
 

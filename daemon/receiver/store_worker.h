@@ -28,6 +28,7 @@
 #include "daemon/receiver/buffer_pool.h"
 #include "daemon/receiver/digest_worker.h"
 #include "daemon/receiver/store_executor.h"
+#include "daemon/receiver/store_jobs.h"
 #include "daemon/store/store.h"
 #include "daemon/wire/frame_codec.h"
 
@@ -69,14 +70,16 @@ struct StoreStatus {
   std::vector<std::string> damages;
   std::uint64_t damages_total = 0;
   std::string last_error;
+  StoreJobs::Figures jobs;
 };
 
 class StoreWorker final : public StoreTask {
  public:
   // Asks for its first turn, which opens the store if there is one. What digest scans ask is read and hashed in turns
-  // of `digest_executor`, so that appends do not wait for it. Executors and clock must outlive it.
+  // of `digest_executor`, so that appends do not wait for it. Background work (store_jobs.h) runs on `jobs`; null =
+  // there is none. Executors and clock must outlive it.
   StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, StoreExecutor& digest_executor,
-              const Clock& clock = system_clock());
+              const Clock& clock = system_clock(), StoreExecutor* jobs = nullptr);
   // stop().
   ~StoreWorker() override;
   StoreWorker(const StoreWorker&) = delete;
@@ -138,12 +141,14 @@ class StoreWorker final : public StoreTask {
   void store_broke(const Error& error);
   void report_damage(const Damage& damage);
   void refresh_status();
+  void post_jobs();
 
   const std::string server_name_;
   const StoreOptions options_;
   StoreExecutor& executor_;
   StoreExecutor& digest_executor_;
   const Clock& clock_;
+  std::unique_ptr<StoreJobs> jobs_;  // null = none
 
   mutable std::mutex mutex_;
   std::condition_variable ended_changed_;
@@ -162,6 +167,7 @@ class StoreWorker final : public StoreTask {
   const StoreClient* rejected_ = nullptr;  // its batches are dropped: one of them was wrong
   std::vector<std::uint64_t> devices_;
   bool full_ = false;
+  std::size_t sealed_segments_ = 0;        // as of the last post_jobs()
   std::size_t uncommitted_bytes_ = 0;
   std::uint64_t uncommitted_since_ns_ = 0;
 

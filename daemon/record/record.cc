@@ -117,6 +117,7 @@ std::string_view gap_reason_name(GapReason reason) {
     case GapReason::kNewCapture: return "new-capture";
     case GapReason::kReceiverBehind: return "receiver-behind";
     case GapReason::kRequested: return "requested";
+    case GapReason::kCollapsed: return "collapsed";
   }
   return "unknown";
 }
@@ -169,7 +170,7 @@ std::vector<std::byte> encode_geometry(std::span<const DiskGeometry> disks) {
 Result<GapInfo> decode_gap(std::span<const std::byte> payload) {
   const auto header = take_struct<GapPayload>(payload);
   if (!header || !payload.empty()) return corrupt("decode gap: payload is not 8 bytes long");
-  if (header->reason < 1 || header->reason > static_cast<std::uint8_t>(GapReason::kRequested))
+  if (header->reason < 1 || header->reason > kGapReasonMax)
     return corrupt("decode gap: unknown reason " + std::to_string(header->reason));
   if (!is_zero(header->reserved)) return corrupt("decode gap: reserved bytes are not zero");
   return GapInfo{static_cast<GapReason>(header->reason)};

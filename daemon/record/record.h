@@ -57,7 +57,9 @@ enum class GapReason : std::uint8_t {
   kNewCapture = 3,     // completeness could not be proved: reboot, skipped program runs, capture was gone
   kReceiverBehind = 4, // the receiver came back older than what it had acknowledged
   kRequested = 5,      // an operator asked for a repair
+  kCollapsed = 6,      // the backlog was older than the policy keeps second by second
 };
+inline constexpr std::uint8_t kGapReasonMax = 6;
 std::string_view gap_reason_name(GapReason reason);
 
 struct GapInfo {

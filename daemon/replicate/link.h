@@ -61,6 +61,7 @@ struct LinkStatistics {
   std::uint64_t delta_cache_bytes = 0;      // memory that the cache for deltas has now
   std::uint64_t delta_cache_bytes_max = 0;  // as agreed with the receiver; 0 = no deltas in this session
   std::uint64_t bandwidth_limit = 0;        // bytes a second on the wire that hold now; 0 = none
+  std::uint64_t send_buffer_bytes = 0;      // of the kernel's memory the sockets may use; 0 = not connected
   const char* effort = "";                  // what is done for a batch: "full", "light", "plain"; static text
 };
 

@@ -58,6 +58,8 @@ struct ReplicatorOptions {
   std::uint64_t link_window_bytes = 64u << 20;    // payload that may wait in the link
   std::uint64_t copy_window_bytes = 8u << 20;     // the same, for copies beyond their share to be added
   std::uint32_t copy_share_percent = 25;          // of the payload, for copies that are ready; 0 to 99
+  // Events that have waited longer than this are not sent one by one any more; 0 = all are (replicator_backlog.cc).
+  std::uint64_t collapse_after_ns = 0;
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
   DigestOptions digest;
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
@@ -218,6 +220,10 @@ class Replicator {
   bool send_batch();
   void update_window();
   bool streaming() const { return session_ && errors_.empty() && gate_ != Gate::kClosed; }
+
+  // --- replicator_backlog.cc: seconds that the policy gives up ---
+  bool backlog_is_old(const CaptureEvent& event) const;
+  bool collapse_backlog(std::uint64_t oldest_ns);
 
   // --- replicator_marks.cc: named points ---
   void run_marks();

@@ -19,7 +19,7 @@ constexpr std::size_t kEventsMax = 256;               // waiting to be logged; f
 
 CopyScope Replicator::scope() const {
   if (!gap_.is_open() && heal_seq_ == 0) return CopyScope::kNone;
-  const bool partial = gap_.reason() == GapReason::kOverflow || gap_partial_;
+  const bool partial = gap_.reason() == GapReason::kOverflow || gap_.reason() == GapReason::kCollapsed || gap_partial_;
   return gap_.initial_copy_done() && partial ? CopyScope::kDirty : CopyScope::kAll;
 }
 

@@ -119,6 +119,15 @@ bool Replicator::pump_events() {
       drained_ = true;
       return !account_when_drained();
     }
+    if (backlog_is_old(*event)) {
+      if (Status status = tracker_.seek(before); !status.ok()) {
+        raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());
+        return false;
+      }
+      if (collapse_backlog(event->boot_time_ns)) return true;
+      if (!streaming() || tracker_.cursor() != before) return true;
+      (void)tracker_.next();  // nothing could be passed over: it is sent like any other
+    }
     if (!within_disk(*event)) {
       if (Status status = tracker_.seek(before); !status.ok()) {
         raise(ErrorReason::kCaptureFailed, ReplicatorEvent::Kind::kInternal, status.error().message());

@@ -4,10 +4,13 @@
 #include <algorithm>
 
 #include "daemon/base/limits.h"
+#include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store_paths.h"
 
 namespace understudy {
 namespace {
+
+constexpr std::size_t kDigestPieceBytes = 1 << 20;
 
 bool needs_payload(const BatchReader& table) {
   return std::any_of(table.records().begin(), table.records().end(), [](const Record& record) {
@@ -26,7 +29,8 @@ JournalSnapshot::JournalSnapshot(FileSystem& file_system, std::string directory,
       identity_(std::move(identity)),
       position_(std::move(position)),
       segments_(std::move(segments)),
-      damage_(std::move(damage)) {}
+      damage_(std::move(damage)),
+      index_files_(std::make_shared<FileCache>(file_system, kOpenIndexesMax)) {}
 
 std::uint64_t JournalSnapshot::journal_bytes() const {
   std::uint64_t bytes = 0;
@@ -71,56 +75,151 @@ std::uint64_t JournalSnapshot::base_allocated_bytes() const {
   return bytes;
 }
 
+std::string JournalSnapshot::journal_directory() const { return journal_path(directory_); }
+
+std::size_t JournalSnapshot::segment_of(Seq seq) const {
+  CHECK(!segments_.empty());
+  const auto it =
+      std::upper_bound(segments_.begin(), segments_.end(), seq,
+                       [](Seq wanted, const JournalSegment& segment) { return wanted < segment.info.first_seq; });
+  return it == segments_.begin() ? 0 : static_cast<std::size_t>(it - segments_.begin()) - 1;
+}
+
+Result<std::shared_ptr<const SegmentIndex>> JournalSnapshot::open_segment_index(std::size_t index) const {
+  CHECK_LT(index, segments_.size());
+  const SegmentInfo& info = segments_[index].info;
+  const std::string name = index_name(info.first_seq);
+  if (index + 1 == segments_.size()) return Error(ErrorKind::kNotFound, "segment '" + name + "' is not sealed");
+  const std::string path = journal_directory() + "/" + name;
+  index_files_->forget(path);  // a damaged file may have been replaced since
+  Result<std::shared_ptr<const SegmentIndex>> opened =
+      SegmentIndex::open(std::make_shared<CachedFile>(index_files_, path));
+  if (!opened.ok()) return std::move(opened).error().with_context("'" + name + "'");
+  const SegmentIndex& found = **opened;
+  const SegmentInfo& next = segments_[index + 1].info;
+  if (found.server() != info.server || found.store() != info.store || found.first_seq() != info.first_seq ||
+      found.last_seq() + 1 != next.first_seq || found.segment_bytes() != segments_[index].end_bytes ||
+      found.segment_digest() != next.previous_digest)
+    return Error(ErrorKind::kCorrupt, "'" + name + "' is not the index of the segment beside it");
+  return opened;
+}
+
+Result<JournalSnapshot::Indexed> JournalSnapshot::scan_index(std::size_t index) const {
+  ASSIGN_OR_RETURN(ScannedIndex scanned, scan_segment_index(*this, index));
+  ASSIGN_OR_RETURN(std::shared_ptr<const SegmentIndex> made, SegmentIndex::open(std::move(scanned.image)));
+  return Indexed{std::move(made), std::move(scanned.damage)};
+}
+
+Result<JournalSnapshot::Indexed> JournalSnapshot::segment_index(std::size_t index) const {
+  const std::lock_guard lock(index_mutex_);
+  const auto it = indexes_.find(index);
+  if (it != indexes_.end()) return it->second;
+  Result<std::shared_ptr<const SegmentIndex>> opened = open_segment_index(index);
+  // What is wrong with the file does not matter: everything in it stands in the segment as well.
+  Result<Indexed> indexed = opened.ok() ? Indexed{*std::move(opened), std::nullopt} : scan_index(index);
+  if (indexed.ok()) indexes_.emplace(index, *indexed);
+  return indexed;
+}
+
+Status JournalSnapshot::with_segment_index(std::size_t index,
+                                           const std::function<Status(const SegmentIndex&)>& use) const {
+  ASSIGN_OR_RETURN(Indexed indexed, segment_index(index));
+  Status status = use(*indexed.index);
+  if (status.ok() || indexed.index->in_memory()) return status;
+  {
+    const std::lock_guard lock(index_mutex_);
+    Indexed& kept = indexes_.at(index);
+    if (!kept.index->in_memory()) {
+      ASSIGN_OR_RETURN(kept, scan_index(index));
+    }
+    indexed = kept;
+  }
+  if (indexed.damage)  // then both are damaged, and the file said what it could
+    return Error(ErrorKind::kCorrupt, "segment '" + indexed.damage->object + "' at byte " +
+                                          std::to_string(indexed.damage->offset_bytes) + ": " + indexed.damage->reason);
+  return use(*indexed.index);
+}
+
+std::uint64_t JournalSnapshot::index_memory_bytes() const {
+  const std::lock_guard lock(index_mutex_);
+  std::uint64_t bytes = 0;
+  for (const auto& [number, indexed] : indexes_) bytes += indexed.index->memory_bytes();
+  return bytes;
+}
+
+SegmentEntryReader::SegmentEntryReader(const File& file, const JournalSegment& segment, std::uint64_t offset_bytes)
+    : file_(file),
+      segment_(segment),
+      offset_bytes_(offset_bytes != 0 ? offset_bytes : segment.info.frames_offset_bytes),
+      expected_seq_(offset_bytes != 0 ? 0 : segment.info.first_seq) {}
+
+Result<JournalEntry> SegmentEntryReader::next() {
+  CHECK(!at_end());
+  ASSIGN_OR_RETURN(FrameTable table,
+                   read_frame_table(file_, segment_.info, offset_bytes_, segment_.end_bytes, scratch_));
+  if (expected_seq_ != 0 && table.frame.first_seq != expected_seq_)
+    return Error(ErrorKind::kCorrupt, "batch begins with seq " + std::to_string(table.frame.first_seq) + ", expected " +
+                                          std::to_string(expected_seq_));
+  JournalEntry entry;
+  entry.location.frame = table.frame;
+  if (needs_payload(table.batch)) {
+    RETURN_IF_ERROR(read_frame_batch(file_, table.frame, entry.stored));
+    ASSIGN_OR_RETURN(entry.batch, BatchReader::decode(entry.stored, Verify::kStored));
+  } else {
+    entry.batch = std::move(table.batch);
+  }
+  offset_bytes_ = entry.location.frame.end_offset_bytes();
+  expected_seq_ = entry.batch.info().last_seq() + 1;
+  return entry;
+}
+
 JournalReader::JournalReader(std::shared_ptr<const JournalSnapshot> snapshot) : snapshot_(std::move(snapshot)) {}
 
 JournalReader::JournalReader(std::shared_ptr<const JournalSnapshot> snapshot, const BatchLocation& from)
     : snapshot_(std::move(snapshot)), segment_(from.segment), offset_bytes_(from.frame.offset_bytes) {}
 
-Result<JournalReader::Entry> JournalReader::read_entry(const File& file, const JournalSegment& segment) {
-  ASSIGN_OR_RETURN(FrameTable table, read_frame_table(file, segment.info, offset_bytes_, segment.end_bytes, scratch_));
-  if (expected_seq_ != 0 && table.frame.first_seq != expected_seq_)
-    return Error(ErrorKind::kCorrupt, "batch begins with seq " + std::to_string(table.frame.first_seq) + ", expected " +
-                                          std::to_string(expected_seq_));
-  Entry entry;
-  entry.location = BatchLocation{static_cast<std::uint32_t>(segment_), table.frame};
-  if (needs_payload(table.batch)) {
-    RETURN_IF_ERROR(read_frame_batch(file, table.frame, entry.stored));
-    ASSIGN_OR_RETURN(entry.batch, BatchReader::decode(entry.stored, Verify::kStored));
-  } else {
-    entry.batch = std::move(table.batch);
-  }
-  return entry;
-}
-
 Result<std::unique_ptr<JournalReader::Entry>> JournalReader::next() {
   const std::vector<JournalSegment>& segments = snapshot_->segments();
   while (segment_ < segments.size()) {
     const JournalSegment& segment = segments[segment_];
-    if (file_ == nullptr) {
+    if (!reader_) {
       ASSIGN_OR_RETURN(file_, snapshot_->open_segment(segment_));
-      if (offset_bytes_ == 0) {
-        offset_bytes_ = segment.info.frames_offset_bytes;
-        expected_seq_ = segment.info.first_seq;
-      }
+      reader_.emplace(*file_, segment, offset_bytes_);
     }
-    if (offset_bytes_ == segment.end_bytes) {
+    if (reader_->at_end()) {
       ++segment_;
       offset_bytes_ = 0;
-      file_ = nullptr;
+      reader_.reset();
       continue;
     }
-    Result<Entry> entry = read_entry(*file_, segment);
+    const std::uint64_t at = reader_->offset_bytes();
+    Result<Entry> entry = reader_->next();
     if (!entry.ok()) {
-      damage_ = Damage{segment.name,  offset_bytes_,           segment.end_bytes - offset_bytes_,
-                       expected_seq_, entry.error().message(), false};
-      return std::move(entry).error().with_context("segment '" + segment.name + "' at byte " +
-                                                   std::to_string(offset_bytes_));
+      damage_ =
+          Damage{segment.name, at, segment.end_bytes - at, reader_->expected_seq(), entry.error().message(), false};
+      return std::move(entry).error().with_context("segment '" + segment.name + "' at byte " + std::to_string(at));
     }
-    offset_bytes_ = entry->location.frame.end_offset_bytes();
-    expected_seq_ = entry->batch.info().last_seq() + 1;
+    entry->location.segment = static_cast<std::uint32_t>(segment_);
     return std::make_unique<Entry>(std::move(*entry));
   }
   return std::unique_ptr<Entry>();
+}
+
+Result<Sha256Digest> digest_last_segment(const JournalSnapshot& snapshot) {
+  if (snapshot.segments().empty()) return Sha256Digest{};
+  ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot.open_segment(snapshot.segments().size() - 1));
+  const std::uint64_t end = snapshot.segments().back().end_bytes;
+  Sha256 digest;
+  std::vector<std::byte> piece(kDigestPieceBytes);
+  for (std::uint64_t at = 0; at < end;) {
+    const auto part = std::span(piece).first(std::min<std::uint64_t>(piece.size(), end - at));
+    ASSIGN_OR_RETURN(const std::size_t got, file->read(at, part));
+    if (got != part.size())
+      return Error(ErrorKind::kCorrupt, "segment '" + snapshot.segments().back().name + "' is shorter than it was");
+    digest.update(part);
+    at += part.size();
+  }
+  return digest.digest();
 }
 
 Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocation& location,
@@ -135,7 +234,8 @@ Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocat
     return named(std::move(status).error());
   Result<BatchReader> batch = BatchReader::decode(stored, verify);
   if (!batch.ok()) return named(std::move(batch).error());
-  if (batch->info().first_seq != location.frame.first_seq || batch->info().server != snapshot.identity().server)
+  if ((location.frame.first_seq != 0 && batch->info().first_seq != location.frame.first_seq) ||
+      batch->info().encoded_bytes != location.frame.batch_bytes || batch->info().server != snapshot.identity().server)
     return named(Error(ErrorKind::kCorrupt, "another batch lies here"));
   return batch;
 }

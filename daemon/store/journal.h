@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -16,7 +17,9 @@
 
 #include "daemon/base/result.h"
 #include "daemon/record/batch.h"
+#include "daemon/store/file_cache.h"
 #include "daemon/store/file_system.h"
+#include "daemon/store/segment_index.h"
 #include "daemon/store/segment_reader.h"
 #include "daemon/store/store.h"
 
@@ -40,8 +43,27 @@ class JournalSnapshot {
   const std::vector<Damage>& damage() const { return damage_; }
   std::uint64_t journal_bytes() const;
 
+  std::string journal_directory() const;
+
   // Opened on first use; the newest few stay open.
   Result<std::shared_ptr<const File>> open_segment(std::size_t index) const;
+
+  // The index of a segment: its file, when there is a good one, else one made in memory from the segment's tables and
+  // kept with the snapshot. An Error means that reading failed; of damaged tables the index covers what stands before.
+  struct Indexed {
+    std::shared_ptr<const SegmentIndex> index;
+    std::optional<Damage> damage;  // the segment can't be read from here on
+  };
+  Result<Indexed> segment_index(std::size_t index) const;
+  // Runs `use` on the index of a segment; when that fails because the file is damaged, on one made from the segment.
+  Status with_segment_index(std::size_t index, const std::function<Status(const SegmentIndex&)>& use) const;
+  // Just the file: kNotFound when there is none, kCorrupt when it is damaged or not of this segment.
+  Result<std::shared_ptr<const SegmentIndex>> open_segment_index(std::size_t index) const;
+  // Number of the segment that holds `seq`, or of the last one; there must be one.
+  std::size_t segment_of(Seq seq) const;
+  // What the indexes opened so far take up.
+  std::uint64_t index_memory_bytes() const;
+
   // kNotFound when no initial copy of the disk has put anything there.
   Result<std::shared_ptr<const File>> open_base(std::uint16_t disk) const;
   // Space that the base images take up; those that can't be opened count as nothing.
@@ -58,12 +80,43 @@ class JournalSnapshot {
   mutable std::mutex mutex_;
   mutable std::list<std::pair<std::size_t, std::shared_ptr<const File>>> open_segments_;  // newest use first
   mutable std::map<std::uint16_t, std::shared_ptr<const File>> open_bases_;
+
+  Result<Indexed> scan_index(std::size_t index) const;
+  std::shared_ptr<FileCache> index_files_;
+  mutable std::mutex index_mutex_;  // before mutex_
+  mutable std::map<std::size_t, Indexed> indexes_;
 };
 
 // Where a batch lies.
 struct BatchLocation {
   std::uint32_t segment = 0;  // index in JournalSnapshot::segments()
   FrameInfo frame;
+};
+
+struct JournalEntry {
+  BatchLocation location;
+  BatchReader batch;              // as by decode_table(), with the payloads of GAP, MARK and GEOMETRY filled in
+  std::vector<std::byte> stored;  // memory of those payloads
+};
+
+// Walks the tables of one segment. File and segment must outlive it.
+class SegmentEntryReader {
+ public:
+  // Begins with the first batch, or at `offset_bytes`, where a frame begins.
+  SegmentEntryReader(const File& file, const JournalSegment& segment, std::uint64_t offset_bytes = 0);
+
+  bool at_end() const { return offset_bytes_ >= segment_.end_bytes; }
+  std::uint64_t offset_bytes() const { return offset_bytes_; }
+  Seq expected_seq() const { return expected_seq_; }  // 0 = not known yet
+  // Not at the end. After an error there is no way to go on.
+  Result<JournalEntry> next();
+
+ private:
+  const File& file_;
+  const JournalSegment& segment_;
+  std::uint64_t offset_bytes_ = 0;
+  Seq expected_seq_ = 0;
+  std::vector<std::byte> scratch_;
 };
 
 // Walks the tables of a snapshot in order of seq.
@@ -73,27 +126,25 @@ class JournalReader {
   explicit JournalReader(std::shared_ptr<const JournalSnapshot> snapshot);
   JournalReader(std::shared_ptr<const JournalSnapshot> snapshot, const BatchLocation& from);
 
-  struct Entry {
-    BatchLocation location;
-    BatchReader batch;              // as by decode_table(), with the payloads of GAP, MARK and GEOMETRY filled in
-    std::vector<std::byte> stored;  // memory of those payloads
-  };
+  using Entry = JournalEntry;
   // nullptr = the end. An Error names the segment, and damage() then says what is affected; there is no way to go on.
   Result<std::unique_ptr<Entry>> next();
   const std::optional<Damage>& damage() const { return damage_; }
 
  private:
-  Result<Entry> read_entry(const File& file, const JournalSegment& segment);
   std::shared_ptr<const JournalSnapshot> snapshot_;
   std::shared_ptr<const File> file_;
+  std::optional<SegmentEntryReader> reader_;  // of file_
   std::size_t segment_ = 0;
-  std::uint64_t offset_bytes_ = 0;
-  Seq expected_seq_ = 0;  // 0 = not known yet
+  std::uint64_t offset_bytes_ = 0;            // where to begin; 0 = with the segment
   std::optional<Damage> damage_;
-  std::vector<std::byte> scratch_;
 };
 
-// The whole batch at a location, checked; `stored` holds its bytes and must live as long as the reader.
+// SHA-256 of what is durable of the last segment; zeros for an empty journal.
+Result<Sha256Digest> digest_last_segment(const JournalSnapshot& snapshot);
+
+// The whole batch at a location, checked; `stored` holds its bytes and must live as long as the reader. Of the frame,
+// offset and batch_bytes are needed; first_seq is checked unless it is 0.
 Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocation& location,
                                std::vector<std::byte>& stored, Verify verify);
 

@@ -77,7 +77,7 @@ Result<std::unique_ptr<Store>> open_store(const StoreOptions& options, OpenMode 
     ASSIGN_OR_RETURN(lock, file_system.lock(lock_path(options.directory)));
     ASSIGN_OR_RETURN(manifest, read_manifest(file_system, options.directory));
   }
-  ASSIGN_OR_RETURN(RecoveredJournal recovered, recover_journal(file_system, options.directory, manifest));
+  ASSIGN_OR_RETURN(RecoveredJournal recovered, recover_journal(file_system, options.directory, manifest, mode));
   auto store = std::make_unique<StoreImpl>(file_system, options, std::move(manifest), std::move(lock));
   RETURN_IF_ERROR(store->start(std::move(recovered), mode, report));
   return std::unique_ptr<Store>(std::move(store));
@@ -133,7 +133,8 @@ Status StoreImpl::start(RecoveredJournal recovered, OpenMode mode, const DamageR
   segments_ = std::move(recovered.segments);
   damage_ = std::move(recovered.damage);
   digest_ = std::move(recovered.digest);
-  if (!segments_.empty()) durable_digest_ = digest_.digest();
+  segment_batches_ = recovered.last_batches;
+  if (mode == OpenMode::kReadWrite) durable_digest_ = segments_.empty() ? Sha256Digest{} : digest_.digest();
   for (const JournalSegment& segment : segments_) journal_bytes_ += segment.end_bytes;
   base_bytes_ = snapshot()->base_allocated_bytes();
   if (!writable) return ok_status();
@@ -187,13 +188,24 @@ StreamPosition StoreImpl::position() const {
 
 std::shared_ptr<const JournalSnapshot> StoreImpl::snapshot() const {
   const std::lock_guard lock(mutex_);
-  return std::make_shared<JournalSnapshot>(file_system_, options_.directory, base_directory_, identity_, durable_,
+  std::shared_ptr<const JournalSnapshot> last = snapshot_.lock();
+  if (last != nullptr && last->position().seq == durable_.seq && last->segments().size() == segments_.size() &&
+      last->identity().epoch == identity_.epoch)
+    return last;
+  last = std::make_shared<JournalSnapshot>(file_system_, options_.directory, base_directory_, identity_, durable_,
                                            segments_, damage_);
+  snapshot_ = last;
+  return last;
 }
 
 bool StoreImpl::read_only() const {
   const std::lock_guard lock(mutex_);
   return failure_.has_value();
+}
+
+std::size_t StoreImpl::sealed_segments() const {
+  const std::lock_guard lock(mutex_);
+  return segments_.empty() ? 0 : segments_.size() - 1;
 }
 
 std::uint64_t StoreImpl::journal_bytes() const {
@@ -207,8 +219,14 @@ std::uint64_t StoreImpl::base_bytes() const {
 }
 
 Sha256Digest StoreImpl::chain_head() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (durable_digest_) return *durable_digest_;
+  }
+  const Result<Sha256Digest> digest = digest_last_segment(*snapshot());
   const std::lock_guard lock(mutex_);
-  return durable_digest_;
+  if (digest.ok()) durable_digest_ = *digest;
+  return digest.ok() ? *digest : Sha256Digest{};
 }
 
 Status StoreImpl::scrub(const DamageReport& report, const std::function<bool(std::uint64_t, std::uint64_t)>& progress) {

@@ -2,7 +2,7 @@
 // The store of one protected server: an append-only, hash-chained journal of batches, and the base images under it.
 // FORMAT.md in this folder has every byte. Directory:
 //
-//   MANIFEST  lock  journal/<first seq, 20 digits>.wal  base/<disk slot>.img  pins/
+//   MANIFEST  lock  journal/<first seq, 20 digits>.wal and .idx  base/<disk slot>.img  pins/
 //
 // Order of side effects: base data durable BEFORE the journal frame that names it is durable BEFORE commit() returns
 // BEFORE the receiver acknowledges. After a failed fsync the store is read-only until it is opened again.
@@ -19,8 +19,9 @@
 #include <string>
 #include <vector>
 
-#include "daemon/base/result.h"
 #include "daemon/base/checksum.h"
+#include "daemon/base/limits.h"
+#include "daemon/base/result.h"
 #include "daemon/record/batch.h"
 #include "daemon/record/record.h"
 
@@ -38,7 +39,10 @@ struct StoreIdentity {
 struct StoreOptions {
   std::string directory;
   std::string base_directory;                 // empty = as the MANIFEST says, else <directory>/base
+  // A segment is sealed before it passes one of these; a single batch may.
   std::uint64_t segment_bytes_max = 256ull << 20;
+  std::uint64_t segment_records_max = kSegmentRecordsMax;
+  std::uint64_t segment_batches_max = kSegmentBatchesMax;
   FileSystem* file_system = nullptr;          // null = the machine's; tests give one that fails. Outlives the store
 };
 
@@ -64,7 +68,8 @@ class Store {
   // An existing one. Damage of what was durable (anything but a torn tail) is reported and leaves the store read-only
   // with everything before it readable; a format this program does not know is an error. kReadWrite takes the lock (the
   // holder is named when it is taken), cuts a torn tail at the last
-  // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened.
+  // whole batch and reports it. kReadOnly changes nothing, needs no lock and sees what was durable when it was opened;
+  // of the last segment it proves the tables and what may be a torn tail, other payloads only when they are read.
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, OpenMode mode, const DamageReport& report);
 
   // An empty store takes the epoch of the first batch.
@@ -85,6 +90,8 @@ class Store {
   // True after a failed fsync or write that could not be undone, and for a store opened read-only or damaged.
   virtual bool read_only() const = 0;
 
+  // Segments of the journal that no append will change any more.
+  virtual std::size_t sealed_segments() const = 0;
   // Bytes in journal and base.
   virtual std::uint64_t journal_bytes() const = 0;
   virtual std::uint64_t base_bytes() const = 0;

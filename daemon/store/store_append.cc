@@ -144,6 +144,7 @@ void StoreImpl::add_frame(const BatchInfo& info, std::span<const std::byte> batc
   const std::vector<std::byte> header = encode_frame_header(binding, frame);
   pending_.insert(pending_.end(), header.begin(), header.end());
   pending_.insert(pending_.end(), batch.begin(), batch.end());
+  ++segment_batches_;
 }
 
 Status StoreImpl::append(std::span<const std::byte> batch) {
@@ -171,12 +172,16 @@ Status StoreImpl::begin_segment_for(const BatchInfo& info, std::size_t batch_byt
   if (file_ != nullptr) {
     const std::uint64_t used = written_bytes_ + pending_.size();
     std::uint64_t frames_offset = 0;
+    Seq first_seq = 0;
     {
       const std::lock_guard lock(mutex_);
       frames_offset = segments_.back().info.frames_offset_bytes;
+      first_seq = segments_.back().info.first_seq;
     }
-    if (used == frames_offset || used + sizeof(FrameHeader) + batch_bytes <= options_.segment_bytes_max)
-      return ok_status();
+    const bool fits = used + sizeof(FrameHeader) + batch_bytes <= options_.segment_bytes_max &&
+                      segment_batches_ < options_.segment_batches_max &&
+                      info.last_seq() - first_seq < options_.segment_records_max;
+    if (used == frames_offset || fits) return ok_status();
     RETURN_IF_ERROR(make_durable());  // the next header will prove that this segment was complete
   }
   return create_segment(info);
@@ -221,6 +226,7 @@ Status StoreImpl::create_segment(const BatchInfo& info) {
     return fail(std::move(status).error());
 
   file_ = std::move(file);
+  segment_batches_ = 0;
   written_bytes_ = header.size();
   digest_ = Sha256();
   digest_.update(header);

@@ -39,6 +39,7 @@ class StoreImpl final : public Store {
   Status append(std::span<const std::byte> batch) override;
   Result<Seq> commit() override;
   bool read_only() const override;
+  std::size_t sealed_segments() const override;
   std::uint64_t journal_bytes() const override;
   std::uint64_t base_bytes() const override;
   Sha256Digest chain_head() const override;
@@ -70,6 +71,7 @@ class StoreImpl final : public Store {
   // Writer thread only.
   StreamState state_;                // after everything appended
   std::unique_ptr<File> file_;       // of the last segment
+  std::uint64_t segment_batches_ = 0;  // in it; records follow from its first seq
   std::uint64_t written_bytes_ = 0;  // of the last segment; `pending_` follows
   std::vector<std::byte> pending_;
   Sha256 digest_;  // over the last segment, `pending_` included
@@ -85,9 +87,11 @@ class StoreImpl final : public Store {
   StreamPosition durable_;
   std::vector<JournalSegment> segments_;
   std::vector<Damage> damage_;
-  Sha256Digest durable_digest_{};
+  mutable std::optional<Sha256Digest> durable_digest_;  // of a store opened for reading, made when asked for
   std::uint64_t journal_bytes_ = 0;
   std::uint64_t base_bytes_ = 0;
+  // The last one handed out, while somebody has it and nothing has changed: its open files and indexes are shared.
+  mutable std::weak_ptr<const JournalSnapshot> snapshot_;
 };
 
 // The scrub's work, on a snapshot (scrub.cc).

@@ -27,6 +27,13 @@ inline std::string segment_name(Seq first_seq) {
   return name;
 }
 
+// The index beside a sealed segment.
+inline std::string index_name(Seq first_seq) {
+  char name[32];
+  std::snprintf(name, sizeof(name), "%020llu.idx", static_cast<unsigned long long>(first_seq));
+  return name;
+}
+
 // First seq in the name of a segment; nullopt for any other file.
 inline std::optional<Seq> parse_segment_name(std::string_view name) {
   if (name.size() != 24 || name.substr(20) != ".wal") return std::nullopt;

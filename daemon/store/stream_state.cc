@@ -102,7 +102,7 @@ Result<StreamState> decode_state(std::span<const std::byte> section) {
   if (checkpoint.geometry_bytes > section.size()) return corrupt("geometry does not fit in");
   if ((checkpoint.flags & ~kStateFlagsKnown) != 0) return corrupt("unknown flags");
   const bool gap_open = (checkpoint.flags & kStateGapOpen) != 0;
-  if (checkpoint.gap_reason > static_cast<std::uint8_t>(GapReason::kRequested) ||
+  if (checkpoint.gap_reason > kGapReasonMax ||
       gap_open != (checkpoint.gap_reason != 0) || gap_open != (checkpoint.gap_seq != 0))
     return corrupt("what it says of an open gap is contradictory");
   StreamState state;

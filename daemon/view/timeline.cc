@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the tables of a journal once and says which positions can be recovered (I6).
+// Puts together what the segments' indexes say happened, and so which positions can be recovered (I6).
 #include <algorithm>
 
 #include "daemon/store/journal.h"
@@ -26,46 +26,62 @@ class TimelineBuilder {
 
   const StreamPlace& place() const { return place_; }
 
-  Status add(Seq seq, const Record& record) {
-    place_.add(seq, record);
-    switch (record.kind) {
-      case RecordKind::kGap: {
-        ASSIGN_OR_RETURN(const GapInfo info, decode_gap(record.payload));
-        range_ = false;
-        if (timeline.gaps.empty() || timeline.gaps.back().last_seq != 0)
-          timeline.gaps.push_back({seq, 0, place_.time_ns, place_.time_ns, info.reason});
-        break;
-      }
-      case RecordKind::kHeal:
-        if (!timeline.gaps.empty() && timeline.gaps.back().last_seq == 0) {
-          timeline.gaps.back().last_seq = seq;
-          timeline.gaps.back().last_time_ns = place_.time_ns;
-        }
-        if (!range_) open_range(seq);
-        break;
-      case RecordKind::kMark: {
-        ASSIGN_OR_RETURN(MarkInfo mark, decode_mark(record.payload));
-        timeline.marks.push_back({seq, place_.time_ns, std::move(mark)});
-        break;
-      }
-      case RecordKind::kGeometry: {
-        ASSIGN_OR_RETURN(timeline.disks, decode_geometry(record.payload));
-        break;
-      }
-      default: break;
+  Status add_segment(const std::vector<IndexedEvent>& events, const StreamPlace& last) {
+    const StreamPlace start = place_;
+    for (const IndexedEvent& event : events) {
+      go_to(start.then(event.before));
+      RETURN_IF_ERROR(add_event(event));
     }
-    if (range_) {
-      PointRange& range = timeline.ranges.back();
-      range.last_seq = seq;
-      range.last_time_ns = place_.time_ns;
-      if (record.kind == RecordKind::kBarrier) range.last_barrier_seq = seq;
-    }
+    go_to(start.then(last));
     return ok_status();
   }
 
   Timeline timeline;
 
  private:
+  // Everything up to `place` belongs to the range that is open.
+  void go_to(const StreamPlace& place) {
+    place_ = place;
+    if (!range_) return;
+    PointRange& range = timeline.ranges.back();
+    if (place.seq < range.first_seq) return;
+    range.last_seq = place.seq;
+    range.last_time_ns = place.time_ns;
+    if (place.barrier_seq >= range.first_seq) range.last_barrier_seq = place.barrier_seq;
+  }
+
+  Status add_event(const IndexedEvent& event) {
+    const std::uint64_t time_ns = std::max(place_.time_ns, event.time_ns);
+    switch (event.kind) {
+      case RecordKind::kGap: {
+        ASSIGN_OR_RETURN(const GapInfo info, decode_gap(event.payload));
+        range_ = false;
+        if (timeline.gaps.empty() || timeline.gaps.back().last_seq != 0)
+          timeline.gaps.push_back({event.seq, 0, time_ns, time_ns, info.reason});
+        break;
+      }
+      case RecordKind::kHeal:
+        if (!timeline.gaps.empty() && timeline.gaps.back().last_seq == 0) {
+          timeline.gaps.back().last_seq = event.seq;
+          timeline.gaps.back().last_time_ns = time_ns;
+        }
+        place_.time_ns = time_ns;
+        if (!range_) open_range(event.seq);
+        break;
+      case RecordKind::kMark: {
+        ASSIGN_OR_RETURN(MarkInfo mark, decode_mark(event.payload));
+        timeline.marks.push_back({event.seq, time_ns, std::move(mark)});
+        break;
+      }
+      case RecordKind::kGeometry: {
+        ASSIGN_OR_RETURN(timeline.disks, decode_geometry(event.payload));
+        break;
+      }
+      default: return Error(ErrorKind::kCorrupt, "segment index: an event of another kind");
+    }
+    return ok_status();
+  }
+
   void open_range(Seq first_seq) {
     timeline.ranges.push_back({first_seq, first_seq, place_.time_ns, place_.time_ns, 0});
     range_ = true;
@@ -86,26 +102,25 @@ Seq processed_seq(const JournalSnapshot& snapshot, Seq last_seq) {
 Result<Timeline> read_timeline(const Store& store) {
   const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
   TimelineBuilder builder(*snapshot);
-  auto index = std::make_shared<TimelineIndex>(snapshot);
-  JournalReader reader(snapshot);
-  while (true) {
-    Result<std::unique_ptr<JournalReader::Entry>> entry = reader.next();
-    if (!entry.ok()) {
-      if (!reader.damage() || entry.error().kind() != ErrorKind::kCorrupt)
-        return std::move(entry).error().with_context("read timeline");
-      builder.timeline.damage = reader.damage();
-      break;
-    }
-    if (!*entry) break;
-    index->add_batch(builder.place(), (*entry)->location);
-    Seq seq = (*entry)->batch.info().first_seq;
-    for (const Record& record : (*entry)->batch.records()) RETURN_IF_ERROR(builder.add(seq++, record));
+  auto places = std::make_shared<TimelineIndex>(snapshot);
+  for (std::size_t i = 0; i < snapshot->segments().size() && !builder.timeline.damage; ++i) {
+    places->add_segment(builder.place());
+    Result<JournalSnapshot::Indexed> indexed = snapshot->segment_index(i);
+    if (!indexed.ok()) return std::move(indexed).error().with_context("read timeline");
+    std::vector<IndexedEvent> events;
+    Status status = snapshot->with_segment_index(i, [&](const SegmentIndex& index) -> Status {
+      ASSIGN_OR_RETURN(events, index.events());
+      return ok_status();
+    });
+    if (status.ok()) status = builder.add_segment(events, indexed->index->last_place());
+    if (!status.ok()) return std::move(status).error().with_context("read timeline");
+    builder.timeline.damage = indexed->damage;
   }
   if (!builder.timeline.damage && !snapshot->damage().empty()) builder.timeline.damage = snapshot->damage().front();
   builder.timeline.last_seq = builder.place().seq;
   builder.timeline.last_time_ns = builder.place().time_ns;
   builder.timeline.processed_seq = processed_seq(*snapshot, builder.timeline.last_seq);
-  builder.timeline.index = std::move(index);
+  builder.timeline.index = std::move(places);
   return std::move(builder.timeline);
 }
 

@@ -4,40 +4,26 @@
 #include <algorithm>
 
 namespace understudy {
-namespace {
 
-constexpr std::uint64_t kIndexStride = 32;
-
-}  // namespace
-
-void StreamPlace::add(Seq record_seq, const Record& record) {
-  seq = record_seq;
-  time_ns = std::max(time_ns, record.time_ns);
-  switch (record.kind) {
-    case RecordKind::kWrite:
-    case RecordKind::kZero:
-    case RecordKind::kCopy:
-      write_time_ns = std::max(write_time_ns, record.time_ns);
-      written_since_barrier = true;
-      break;
-    case RecordKind::kBarrier:
-      barrier_seq = record_seq;
-      barrier_write_time_ns = write_time_ns;
-      written_since_barrier = false;
-      break;
-    default: break;
-  }
-}
-
-void TimelineIndex::add_batch(const StreamPlace& before, const BatchLocation& location) {
-  if (batches_++ % kIndexStride == 0) entries_.push_back(Entry{before, location});
-}
-
-// Goes on from an entry as long as `accept` takes the place after the next record.
+// The last place of the stream that `accept` takes, which takes all up to one and none behind it, and takes the one
+// before `segment`.
 template <typename Accept>
-Result<StreamPlace> TimelineIndex::walk(std::size_t entry, Accept accept) const {
-  StreamPlace place = entries_[entry].before;
-  JournalReader reader(snapshot_, entries_[entry].location);
+Result<StreamPlace> TimelineIndex::walk(std::size_t segment, Accept accept) const {
+  const StreamPlace& start = segments_[segment];
+  std::vector<IndexedPlace> places;
+  RETURN_IF_ERROR(snapshot_->with_segment_index(segment, [&](const SegmentIndex& index) -> Status {
+    ASSIGN_OR_RETURN(places, index.places());
+    return ok_status();
+  }));
+  const auto behind = std::partition_point(places.begin(), places.end(),
+                                           [&](const IndexedPlace& place) { return accept(start.then(place.before)); });
+  if (behind == places.begin()) return start;
+  const IndexedPlace& nearest = *std::prev(behind);
+  StreamPlace place = start.then(nearest.before);
+  BatchLocation location;
+  location.segment = static_cast<std::uint32_t>(segment);
+  location.frame.offset_bytes = nearest.frame_offset_bytes;
+  JournalReader reader(snapshot_, location);
   while (true) {
     Result<std::unique_ptr<JournalReader::Entry>> batch = reader.next();
     if (!batch.ok()) {
@@ -56,19 +42,19 @@ Result<StreamPlace> TimelineIndex::walk(std::size_t entry, Accept accept) const 
 }
 
 Result<StreamPlace> TimelineIndex::at_seq(Seq seq) const {
-  const auto it = std::upper_bound(entries_.begin(), entries_.end(), seq,
-                                   [](Seq wanted, const Entry& entry) { return wanted <= entry.before.seq; });
-  if (it == entries_.begin()) return Error(ErrorKind::kNotFound, "seq " + std::to_string(seq) + " is before history");
-  return walk(static_cast<std::size_t>(it - entries_.begin()) - 1,
+  const auto it = std::upper_bound(segments_.begin(), segments_.end(), seq,
+                                   [](Seq wanted, const StreamPlace& before) { return wanted <= before.seq; });
+  if (it == segments_.begin()) return Error(ErrorKind::kNotFound, "seq " + std::to_string(seq) + " is before history");
+  return walk(static_cast<std::size_t>(it - segments_.begin()) - 1,
               [&](const StreamPlace& place) { return place.seq <= seq; });
 }
 
 Result<StreamPlace> TimelineIndex::at_time(std::uint64_t time_ns) const {
   const auto it =
-      std::upper_bound(entries_.begin(), entries_.end(), time_ns,
-                       [](std::uint64_t wanted, const Entry& entry) { return wanted < entry.before.time_ns; });
-  if (it == entries_.begin()) return Error(ErrorKind::kNotFound, "the time is before history");
-  return walk(static_cast<std::size_t>(it - entries_.begin()) - 1,
+      std::upper_bound(segments_.begin(), segments_.end(), time_ns,
+                       [](std::uint64_t wanted, const StreamPlace& before) { return wanted < before.time_ns; });
+  if (it == segments_.begin()) return Error(ErrorKind::kNotFound, "the time is before history");
+  return walk(static_cast<std::size_t>(it - segments_.begin()) - 1,
               [&](const StreamPlace& place) { return place.time_ns <= time_ns; });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds positions of a stream by seq or time without keeping every record in memory: a sparse list of batches, from
-// each of which at most kIndexStride tables are read. Immutable, thread-safe.
+// Finds positions of a stream by seq or time without keeping every record in memory: a place per segment here, a list
+// of places in each segment's index, and from the nearest of them a few tables are read. Immutable, thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -10,27 +10,16 @@
 #include "daemon/base/result.h"
 #include "daemon/record/record.h"
 #include "daemon/store/journal.h"
+#include "daemon/store/stream_place.h"
 
 namespace understudy {
-
-// What is known at a position of the stream.
-struct StreamPlace {
-  Seq seq = 0;
-  std::uint64_t time_ns = 0;                // highest time of any record up to here
-  std::uint64_t write_time_ns = 0;          // of the newest write up to here
-  Seq barrier_seq = 0;                      // last barrier up to here; 0 = none
-  std::uint64_t barrier_write_time_ns = 0;  // of the newest write before that barrier
-  bool written_since_barrier = false;
-
-  void add(Seq record_seq, const Record& record);
-};
 
 class TimelineIndex {
  public:
   explicit TimelineIndex(std::shared_ptr<const JournalSnapshot> snapshot) : snapshot_(std::move(snapshot)) {}
 
-  // While building: the place before a batch, and where the batch lies. In order.
-  void add_batch(const StreamPlace& before, const BatchLocation& location);
+  // While building, in order: the place before segment 0, 1, 2 ...
+  void add_segment(const StreamPlace& before) { segments_.push_back(before); }
 
   // The place at `seq`, which must exist.
   Result<StreamPlace> at_seq(Seq seq) const;
@@ -38,16 +27,11 @@ class TimelineIndex {
   Result<StreamPlace> at_time(std::uint64_t time_ns) const;
 
  private:
-  struct Entry {
-    StreamPlace before;
-    BatchLocation location;
-  };
   template <typename Accept>
-  Result<StreamPlace> walk(std::size_t entry, Accept accept) const;
+  Result<StreamPlace> walk(std::size_t segment, Accept accept) const;
 
   std::shared_ptr<const JournalSnapshot> snapshot_;
-  std::vector<Entry> entries_;
-  std::uint64_t batches_ = 0;
+  std::vector<StreamPlace> segments_;
 };
 
 }  // namespace understudy

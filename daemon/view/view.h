@@ -82,10 +82,12 @@ class PointInTimeView {
   // against its checksum.
   virtual Status read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const = 0;
   // Hands every stretch of `disk` that is not all known zeros to `sink`, each byte once, in the order in which it is
-  // cheapest to read (not by offset). `sink` may return an error to stop; the span is valid only during the call.
+  // cheapest to read (not by offset); memory does not grow with the disk.
+  // `sink` may return an error to stop; the span is valid only during the call.
   using DataSink = std::function<Status(std::uint64_t offset_bytes, std::span<const std::byte> data)>;
   virtual Status read_all(std::uint16_t disk, const DataSink& sink) const = 0;
-  // Length of the run that starts at offset_bytes and is all known zeros (hole) or all data.
+  // Length of the run that starts at offset_bytes and is all known zeros (hole) or all data. It may be shorter than it
+  // could be (never 0 within the disk): what follows is then found by asking behind it.
   struct Extent { std::uint64_t length_bytes = 0; bool zero = false; };
   virtual Extent extent_at(std::uint16_t disk, std::uint64_t offset_bytes) const = 0;
 };

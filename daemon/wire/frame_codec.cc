@@ -277,7 +277,7 @@ Status read_position(const WelcomeBytes& bytes, StreamPosition& position) {
   position.initial_copy_done = bytes.initial_copy_done == 1;
   if (position.gap_open) {
     if (bytes.gap_reason < static_cast<std::uint8_t>(GapReason::kInitialCopy) ||
-        bytes.gap_reason > static_cast<std::uint8_t>(GapReason::kRequested)) {
+        bytes.gap_reason > kGapReasonMax) {
       return bad_payload(kType, "unknown gap reason " + std::to_string(bytes.gap_reason));
     }
     position.gap_reason = static_cast<GapReason>(bytes.gap_reason);

@@ -27,6 +27,7 @@
 #include "daemon/wire/frame_reader.h"
 #include "daemon/wire/host_lookup.h"
 #include "daemon/wire/link_encoder.h"
+#include "daemon/wire/send_buffer.h"
 #include "daemon/wire/session.h"
 #include "daemon/wire/tls_stream.h"
 
@@ -130,6 +131,7 @@ class TlsLink::Connection {
     statistics.delta_cache_bytes = encoder.delta_cache_bytes;
     statistics.delta_cache_bytes_max = encoder.delta_cache_bytes_max;
     statistics.effort = encoder.effort;
+    statistics.send_buffer_bytes = send_buffer_bytes_.load(std::memory_order_relaxed);
     statistics.bandwidth_limit = bandwidth_limit_.load(std::memory_order_relaxed);
     return statistics;
   }
@@ -244,6 +246,7 @@ class TlsLink::Connection {
     auto stream = TlsStream::make(std::move(context).value(), socket_->native_handle(), peer_text());
     if (!stream.ok()) return fail(std::move(stream).error(), true);
     tls_ = std::move(stream).value();
+    send_buffer_.emplace(socket_->native_handle());
     handshake();
   }
 
@@ -570,6 +573,8 @@ class TlsLink::Connection {
   void on_tick() {
     apply_bandwidth();
     if (session_) {
+      send_buffer_->look(now_ns());
+      send_buffer_bytes_.store(send_buffer_->bytes(), std::memory_order_relaxed);
       if (std::exchange(sent_since_tick_, false)) step(BytesSent{});
       if (session_) step(ClockTick{true, write_waiting_});
       if (session_ && up_since_ns_ != 0 && now_ns() - up_since_ns_ > kWirePingIntervalNs)
@@ -589,6 +594,8 @@ class TlsLink::Connection {
     lookup_.reset();
     if (tls_) count_wire_bytes();
     tls_.reset();
+    send_buffer_.reset();
+    send_buffer_bytes_.store(0, std::memory_order_relaxed);
     socket_.reset();
     session_.reset();
     reader_.reset();
@@ -649,6 +656,7 @@ class TlsLink::Connection {
   std::atomic<std::uint64_t> changed_bytes_sent_{0};
   std::atomic<std::uint64_t> wire_bytes_sent_{0};
   std::atomic<std::uint64_t> bandwidth_limit_{0};
+  std::atomic<std::uint64_t> send_buffer_bytes_{0};
   std::atomic<std::uint64_t> writing_bytes_{0};  // raw bytes of the batch being written
   std::atomic<bool> pump_scheduled_{false};
 
@@ -677,7 +685,8 @@ class TlsLink::Connection {
   std::vector<SocketAddress> addresses_;
   std::size_t address_index_ = 0;
   std::optional<asio::posix::stream_descriptor> socket_;
-  std::unique_ptr<TlsStream> tls_;  // borrows socket_
+  std::unique_ptr<TlsStream> tls_;  // borrows socket_, as the next one does
+  std::optional<SendBuffer> send_buffer_;
   std::optional<ClientSession> session_;
   std::vector<SessionAction> actions_;
   FrameReader reader_;

@@ -195,10 +195,14 @@ LifecycleStep lifecycle_step(const Lifecycle& now, const LifecycleFacts& facts, 
   return step;
 }
 
+bool is_legal(const Lifecycle& now, const LifecycleFacts& facts, Trigger operation) {
+  return is_operation(operation) && step_without_advice(now, facts, operation).refused.empty();
+}
+
 std::vector<Trigger> legal_operations(const Lifecycle& now, const LifecycleFacts& facts) {
   std::vector<Trigger> legal;
   for (const T trigger : all_triggers()) {
-    if (is_operation(trigger) && step_without_advice(now, facts, trigger).refused.empty()) legal.push_back(trigger);
+    if (is_legal(now, facts, trigger)) legal.push_back(trigger);
   }
   return legal;
 }

@@ -80,6 +80,9 @@ struct LifecycleStep {
 // Operations are taken or refused. Events that mean nothing in a state change nothing (they may come late or twice).
 LifecycleStep lifecycle_step(const Lifecycle& now, const LifecycleFacts& facts, Trigger trigger);
 
+// Whether lifecycle_step() would take the operation now; cheaper than asking it for its reasons.
+bool is_legal(const Lifecycle& now, const LifecycleFacts& facts, Trigger operation);
+
 // Operations that lifecycle_step() would take now, in the order of Trigger.
 std::vector<Trigger> legal_operations(const Lifecycle& now, const LifecycleFacts& facts);
 

@@ -151,13 +151,13 @@ class Planner {
   Lifecycle& lifecycle() { return now_.lifecycle; }
   S state() const { return now_.lifecycle.state; }
   std::string object(const char* what) const { return name_ + ":" + what; }
-  bool legal(T operation) const { return lifecycle_step(now_.lifecycle, facts_, operation).refused.empty(); }
+  bool legal(T operation) const { return is_legal(now_.lifecycle, facts_, operation); }
 
   // An operation that the lifecycle refuses is not planned: its reason is what blocks.
   Decision checked(Decision decision) const {
     if (!decision.operation) return decision;
-    std::string refused = lifecycle_step(now_.lifecycle, facts_, *decision.operation).refused;
-    return refused.empty() ? decision : blocked(std::move(refused));
+    if (legal(*decision.operation)) return decision;
+    return blocked(lifecycle_step(now_.lifecycle, facts_, *decision.operation).refused);
   }
 
   void take(ServerPlan& plan, const Decision& decision, const std::set<std::string>& approvals) {
@@ -227,7 +227,10 @@ class Planner {
     }
     if (state() == S::kClientInstallFailed) return operate(T::kRetryInstall, "the client is needed");
     const Stage goal = stage_of(spec_->phase);
-    if (goal >= kFailedOverStage && stage_of(state()) <= kForward) return next_to_failover(because);
+    if (goal > kFailedOverStage && stage_of(state()) <= kForward) {
+      return blocked(because + " comes after a failover; declare phase 'failed-over' first");
+    }
+    if (goal == kFailedOverStage && stage_of(state()) <= kForward) return next_to_failover(because);
     if (transient()) return wait_for_end(state());
     if (state() == S::kUpgradeFailed) {
       return blocked("after a failed upgrade only a failover or the removal of the server is possible");
@@ -304,11 +307,13 @@ class Planner {
       case kReverse: return next_of_reverse(spec_->phase == Phase::kReverseStopped, because);
       case kFailedOverStage: return next_of_failed_over(because);
       case kConfirmedStage:
-        return state() == S::kReverseRegisterFailed ? operate(T::kReverseRegister, "it has begun and is finished")
-                                                    : Decision{};
+        if (state() != S::kReverseRegisterFailed) return {};
+        return blocked("reverse registration has begun; declare phase 'reverse-initialized' or a later one");
       case kFailedBackStage:
         if (state() == S::kFailbackError) return operate(T::kFailback, because);
-        if (state() == S::kRegisterFailed) return operate(T::kRegister, "it has begun and is finished");
+        if (state() == S::kRegisterFailed) {
+          return blocked("registration has begun; declare phase 'initialized' or 'replicating'");
+        }
         return {};
       default: return {};
     }

@@ -69,6 +69,7 @@ class Daemon:
         self.config_path = case.directory / f"{name}.yaml"
         self.socket = Path(config["control_socket"])
         self.environment = None
+        self.prefix = []  # of the command, to run it somewhere else
         self.process = None
         self.allowed = list(allowed)
         case.watch_log(case.directory / f"{name}.log", self.allowed)
@@ -78,7 +79,7 @@ class Daemon:
 
     def start(self, wait=True):
         self.write_config()
-        self.process = self.case.spawn(self.name, program(self.binary), "--config", self.config_path,
+        self.process = self.case.spawn(self.name, *self.prefix, program(self.binary), "--config", self.config_path,
                                        env=self.environment)
         if wait:
             self.case.wait_until(f"{self.name} answers on its control socket", self.try_status, alive=[self.process])

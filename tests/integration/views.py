@@ -141,7 +141,12 @@ def check_holds_still(case, protected, views, held, images):
     later.wait_for(200)
     protected.receiver.stop()
     check(equals(case, held["disks"][0]["uri"], images[0]), "the view changed while the receiver was away")
+    protected.receiver.config["scrub"] = {"every": "1s"}
     protected.receiver.start()
+    scrub = case.wait_until("the store was scrubbed while it is written to",
+                            lambda: (lambda found: found if found["passes"] >= 2 else None)(
+                                protected.receiver.store_status()["scrub"]))
+    check(scrub["damages_total"] == 0 and not scrub["last_error"] and scrub["bytes"] > 0, f"the scrub says {scrub}")
     later.stop()
     protected.agent.wait_caught_up()
     for disk, image in zip(held["disks"], images):

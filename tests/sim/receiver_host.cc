@@ -220,7 +220,7 @@ void ReceiverHost::start() {
   stopping_ = false;
   arm_disk();
   watch_.restarted(*disk_);
-  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, digest_turns_, clock_);
+  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, digest_turns_, clock_, &job_turns_);
 }
 
 // Faults of the disk, and death at any call to it.
@@ -286,6 +286,24 @@ void ReceiverHost::take(const std::shared_ptr<SimSession>& session, const Hello&
 void ReceiverHost::ended(const SimSession* session) {
   if (current_.get() == session) current_.reset();
   std::erase_if(sessions_, [session](const auto& other) { return other.get() == session; });
+}
+
+void JobTurns::wake(StoreTask& task) {
+  task_ = &task;
+  if (event_ == 0) schedule(kMillisecond);
+}
+
+void JobTurns::forget(StoreTask&) {
+  world_.scheduler.cancel(std::exchange(event_, 0));
+  task_ = nullptr;
+}
+
+void JobTurns::schedule(std::uint64_t delay_ns) {
+  event_ = world_.scheduler.after(delay_ns, [this] {
+    event_ = 0;
+    const std::optional<std::uint64_t> next = task_->turn();
+    if (next && event_ == 0) schedule(*next + kMillisecond);
+  });
 }
 
 void ReceiverHost::wake(StoreTask& task) {

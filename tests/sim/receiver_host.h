@@ -44,6 +44,21 @@ class DigestTurns final : public StoreExecutor {
   bool woken_ = false;
 };
 
+// The receiver's low-priority thread: turns of the store's jobs, between everything else.
+class JobTurns final : public StoreExecutor {
+ public:
+  explicit JobTurns(World& world) : world_(world) {}
+  void wake(StoreTask& task) override;
+  void forget(StoreTask& task) override;
+
+ private:
+  void schedule(std::uint64_t delay_ns);
+
+  World& world_;
+  StoreTask* task_ = nullptr;
+  Scheduler::EventId event_ = 0;
+};
+
 class ReceiverHost final : public StoreExecutor {
  public:
   ReceiverHost(World& world, ReceiverWatch& watch, std::uint64_t segment_bytes);
@@ -101,6 +116,7 @@ class ReceiverHost final : public StoreExecutor {
   std::unique_ptr<MemoryFileSystem> copy_;
   std::shared_ptr<BufferPool> pool_ = std::make_shared<BufferPool>(1 << 20);
   DigestTurns digest_turns_{world_};
+  JobTurns job_turns_{world_};
   std::unique_ptr<StoreWorker> worker_;
   std::vector<std::shared_ptr<SimSession>> sessions_;
   std::shared_ptr<SimSession> current_;  // the one that has the store

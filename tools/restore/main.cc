@@ -59,8 +59,9 @@ std::string parse(int argc, char** argv, RestoreOptions& options) {
       "base", po::value(&options.base_directory)->value_name("DIR"),
       "base images, when they are not where the store says")("overwrite", po::bool_switch(&options.overwrite),
                                                              "replace a target file that has content")(
-      "head", po::value(&options.head)->value_name("SHA256"), "the chain head that 'verify' is to find")(
-      "json", po::bool_switch(&options.json), "for machines")(
+      "head", po::value(&options.head)->value_name("SHA256"),
+      "a chain head that was noted: it must be one of the journal's")("json", po::bool_switch(&options.json),
+                                                                      "for machines")(
       "quiet,q", po::bool_switch(&options.quiet), "no progress")("help,h", "this text")("version",
                                                                                         "the version of this program");
   po::options_description all;

@@ -14,6 +14,7 @@
 #include "daemon/control/json.h"
 #include "daemon/view/view.h"
 #include "tools/restore/commands.h"
+#include "tools/restore/find_head.h"
 #include "tools/restore/target.h"
 
 namespace understudy {
@@ -161,13 +162,18 @@ Status run_restore(const RestoreOptions& options) {
 
 namespace {
 
-// A history that is sound in itself may still be another than the one whose head was noted.
-Status compare_head(const std::string& found, std::string wanted) {
+// A history that is sound in itself may still be another than the one whose head was noted. The seq up to which it is
+// proved to be that one; nullopt = none was noted.
+Result<std::optional<Seq>> compare_head(const Store& store, std::string wanted) {
+  if (wanted.empty()) return std::optional<Seq>();
   std::transform(wanted.begin(), wanted.end(), wanted.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (wanted.empty() || found == wanted) return ok_status();
-  return Error(ErrorKind::kCorrupt, "the chain head is " + found + ", not the expected " + wanted +
-                                        ": the journal is sound in itself, but it was altered or has grown since that "
-                                        "head was noted");
+  const std::string found = to_hex(store.chain_head());
+  if (found == wanted) return std::optional(store.position().seq);
+  ASSIGN_OR_RETURN(const std::optional<Seq> seq, find_head(store, wanted));
+  if (seq) return seq;
+  return Error(ErrorKind::kCorrupt, "the chain head is " + found + ", and " + wanted +
+                                        " never was: the journal is sound in itself, but it is not the one whose head "
+                                        "was noted, or was altered");
 }
 
 }  // namespace
@@ -191,7 +197,14 @@ Status run_verify(const RestoreOptions& options) {
   }
   const std::string head = to_hex(store->chain_head());
   const StreamPosition position = store->position();
-  if (status.ok()) status = compare_head(head, options.head);
+  std::optional<Seq> proved;
+  if (status.ok()) {
+    Result<std::optional<Seq>> compared = compare_head(*store, options.head);
+    if (compared.ok())
+      proved = *compared;
+    else
+      status = std::move(compared).error();
+  }
   if (options.json) {
     Json json = Json::object();
     json["ok"] = status.ok();
@@ -199,11 +212,15 @@ Status run_verify(const RestoreOptions& options) {
     json["journal_bytes"] = store->journal_bytes();
     json["base_bytes"] = store->base_bytes();
     json["chain_head"] = head;
+    json["head_seq"] = proved ? Json(*proved) : Json();
     std::printf("%s\n", json.dump_indented().c_str());
   } else if (status.ok()) {
     std::printf("verified: journal %s, base images %s, records up to seq:%llu\nchain head: %s\n",
                 format_bytes(store->journal_bytes()).c_str(), format_bytes(store->base_bytes()).c_str(),
                 static_cast<unsigned long long>(position.seq), head.c_str());
+    if (proved)
+      std::printf("the noted head is that of seq:%llu: nothing up to there was altered since\n",
+                  static_cast<unsigned long long>(*proved));
   }
   return status;
 }

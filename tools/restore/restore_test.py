@@ -178,13 +178,27 @@ class Restore(unittest.TestCase):
         self.assertEqual(hashlib.sha256(last.read_bytes()).hexdigest(), CHAIN_HEAD)
 
     def test_verify_compares_the_head_that_was_noted(self) -> None:
-        self.run_tool('verify', EXAMPLE, '--head', CHAIN_HEAD.upper())
+        self.assertIn('the noted head is that of seq:18: nothing up to there was altered',
+                      self.run_tool('verify', EXAMPLE, '--head', CHAIN_HEAD.upper()).stdout)
+        # What the head was when the journal ended with its first segment, and at each commit before.
+        first, second = sorted(Path(EXAMPLE, 'journal').iterdir())[:2]
+        content = first.read_bytes()
+        ends = {len(content): int(second.stem) - 1}
+        frames = [at for at in range(0, len(content), 8) if content[at:at + 8] == b'UNDSFRAM']
+        for at in frames[1:]:
+            ends[at] = int.from_bytes(content[at + 8:at + 16], 'little') - 1
+        self.assertGreater(len(ends), 1)
+        for end, seq in ends.items():
+            noted = hashlib.sha256(content[:end]).hexdigest()
+            self.assertIn(f'is that of seq:{seq}:', self.run_tool('verify', EXAMPLE, '--head', noted).stdout)
+            found = json.loads(self.run_tool('verify', EXAMPLE, '--head', noted, '--json').stdout)
+            self.assertEqual((found['head_seq'], found['chain_head']), (seq, CHAIN_HEAD))
         other = 'f' * 64
-        self.assertIn(f'the chain head is {CHAIN_HEAD}, not the expected {other}',
+        self.assertIn(f'the chain head is {CHAIN_HEAD}, and {other} never was',
                       self.refused('verify', EXAMPLE, '--head', other))
         self.assertIn('wanted 64 hexadecimal digits', self.refused('verify', EXAMPLE, '--head', 'abc', status=2))
         self.assertIn("belongs to 'verify'", self.refused('list', EXAMPLE, '--head', other, status=2))
-        # History cut at a segment's end, with all that names it put right, is sound in itself: only the head tells.
+        # History that was cut at the end of a segment lacks the head that was noted.
         store = self.copy_of_example()
         sorted(Path(store, 'journal').iterdir())[-1].unlink()
         cut = subprocess.run([PROGRAM, 'verify', store, '--head', CHAIN_HEAD], capture_output=True, text=True)

@@ -11,6 +11,7 @@ namespace understudy {
 
 inline constexpr char kAgentSocket[] = "/run/understudy/agent.sock";
 inline constexpr char kReceiverSocket[] = "/run/understudy/receiver.sock";
+inline constexpr char kOrchestratorSocket[] = "/run/understudy/orchestrator.sock";
 inline constexpr char kReceiverConfig[] = "/etc/understudy/receiver.yaml";
 inline constexpr char kViewsDirectory[] = "/run/understudy/views";
 
@@ -26,6 +27,12 @@ struct ControlOptions {
   std::string label;
   bool application_consistent = false;
   bool wait = false;
+  // which tasks
+  std::string group;
+  std::string server;
+  std::string operation;
+  std::string state;
+  unsigned count = 0;  // 0 = the usual
   std::string store;   // directory of a store; empty = as the receiver's configuration says
   std::string config;  // of the receiver; empty = kReceiverConfig
   std::string views;   // where open views are noted; empty = kViewsDirectory
@@ -49,6 +56,11 @@ Status run_restart(const ControlOptions& options);
 Status run_repair(const ControlOptions& options);
 // pki init | issue | show
 Status run_pki(const ControlOptions& options);
+// The orchestrator's plan of all groups, a group or a server; its tasks; an approval of what a step destroys; groups.
+Status run_plan(const ControlOptions& options);
+Status run_tasks(const ControlOptions& options);
+Status run_approve(const ControlOptions& options);
+Status run_group(const ControlOptions& options);  // group list | show
 // The points of a server or of a store directory.
 Status run_points(const ControlOptions& options);
 // view open | list | close: a point as NBD exports on a Unix socket.

@@ -27,6 +27,11 @@ constexpr char kUsage[] =
     "       understudyctl diff SERVER@POINT [SERVER]@POINT [--files] [--disk DISK] [--store STORE] [--json]\n"
     "       understudyctl restore SERVER@POINT --to FILE|DEVICE [--format raw|qcow2] [--disk DISK] [--overwrite]\n"
     "                             [--store STORE] [--json]\n"
+    "       understudyctl group list | group show GROUP [--json] [--socket SOCKET]\n"
+    "       understudyctl plan [GROUP|SERVER] [--json] [--socket SOCKET]\n"
+    "       understudyctl tasks [--group GROUP] [--server SERVER] [--operation OPERATION] [--state STATE]\n"
+    "                     [--count COUNT] [--json] [--socket SOCKET]\n"
+    "       understudyctl approve OBJECT [--json] [--socket SOCKET]\n"
     "       understudyctl pki init DIRECTORY\n"
     "       understudyctl pki issue DIRECTORY --role agent|receiver --name NAME [--out DIRECTORY] [--days DAYS]\n"
     "       understudyctl pki show CERTIFICATE [--json]\n";
@@ -63,6 +68,11 @@ const std::vector<Command>& commands() {
        "SERVER@POINT",
        run_point_restore,
        {"json", "store", "config", "views", "disk", "to", "format", "overwrite"}},
+      {"group", 1, 2, "list, or show and a group", run_group, {"json", "socket"}},
+      {"plan", 0, 1, "a group or a server at most", run_plan, {"json", "socket"}},
+      {"tasks", 0, 0, "nothing behind it", run_tasks,
+       {"json", "socket", "group", "server", "operation", "state", "count"}},
+      {"approve", 1, 1, "the object that a plan names", run_approve, {"json", "socket"}},
       {"pki", 0, 8, "", run_pki, {"json", "directory", "role", "name", "out", "days"}},
   };
   return kCommands;
@@ -96,8 +106,13 @@ po::options_description visible_options(ControlOptions& options) {
                                                                       "replace a file that has content")(
       "plot", po::value(&options.plot)->value_name("FORMAT")->implicit_value("text"),
       "the change rate over time as text or svg, on stdout")("files", po::bool_switch(&options.files),
-                                                             "compare files, not blocks")("help,h", "this text")(
-      "version", "the version of this program");
+                                                             "compare files, not blocks")(
+      "group", po::value(&options.group)->value_name("GROUP"), "tasks of this group")(
+      "server", po::value(&options.server)->value_name("SERVER"), "tasks of this server")(
+      "operation", po::value(&options.operation)->value_name("OPERATION"), "tasks of this kind, as failover")(
+      "state", po::value(&options.state)->value_name("STATE"), "tasks that are open, done or failed")(
+      "count", po::value(&options.count)->value_name("COUNT"), "so many tasks at most (default: 100)")(
+      "help,h", "this text")("version", "the version of this program");
   return visible;
 }
 

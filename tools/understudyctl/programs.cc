@@ -26,6 +26,7 @@ constexpr std::size_t kLogBytesMax = 1 << 20;
 constexpr std::size_t kCommandBytesMax = 1 << 20;
 constexpr int kTermWaitMs = 5000;
 constexpr int kKillWaitMs = 5000;
+constexpr int kRoundsMax = 20;
 
 class SpawnActions {
  public:
@@ -169,11 +170,15 @@ std::vector<pid_t> processes_with_files_in(const std::string& directory) {
 }
 
 Status end_processes_with_files_in(const std::string& directory) {
-  // Those that read from others first: nbdfuse was started after nbdkit.
-  std::vector<pid_t> processes = processes_with_files_in(directory);
-  std::sort(processes.rbegin(), processes.rend());
-  for (const pid_t process : processes) RETURN_IF_ERROR(end_process(process, directory));
-  return ok_status();
+  // Again until none is found: nbdkit may just be going to the background, which makes another process of it.
+  for (int round = 0; round < kRoundsMax; ++round) {
+    std::vector<pid_t> processes = processes_with_files_in(directory);
+    if (processes.empty()) return ok_status();
+    // Those that read from others first: nbdfuse was started after nbdkit.
+    std::sort(processes.rbegin(), processes.rend());
+    for (const pid_t process : processes) RETURN_IF_ERROR(end_process(process, directory));
+  }
+  return Error(ErrorKind::kTimeout, "new processes keep using '" + directory + "'");
 }
 
 }  // namespace understudy

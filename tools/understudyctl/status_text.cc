@@ -171,6 +171,18 @@ std::string agent_text(const Json& status) {
   return table.take();
 }
 
+std::string scrub_row(const Json& scrub) {
+  if (!scrub.is_object()) return "";
+  const std::uint64_t damages = number(scrub, "damages_total");
+  const std::string found = damages == 0 ? "no damage" : count_of(damages, "damaged place");
+  if (scrub.at("running").as_bool(false))
+    return progress_bar(number(scrub, "done_bytes"), number(scrub, "total_bytes")) + ", " + found + " so far";
+  const std::string error = text(scrub, "last_error");
+  if (!error.empty()) return "did not come to the end: " + error;
+  const std::uint64_t end = number(scrub, "last_end_time_ns");
+  return end == 0 ? "" : found + ", all read until " + format_time_local(end);
+}
+
 std::string store_text(const Json& store) {
   Table table("store of server '" + printable(text(store, "server")) + "'");
   const std::string reason = text(store, "reason");
@@ -189,6 +201,8 @@ std::string store_text(const Json& store) {
                         format_bytes(number(store, "base_bytes")) + " base");
   table.row("disks", disks_row(store, "name"));
   for (const Json& damage : store.at("damages").items()) table.row("damage", damage.as_string(""));
+  table.row("scrub", scrub_row(store.at("scrub")));
+  for (const Json& damage : store.at("scrub").at("damages").items()) table.row("damage", damage.as_string(""));
   table.row("last error", text(store, "last_error"));
   return table.take();
 }

@@ -44,6 +44,7 @@ TEST_CASE("agent config: required keys and defaults") {
   CHECK(config->state_directory == "/var/lib/understudy/agent");
   CHECK(config->control_socket == "/run/understudy/agent.sock");
   CHECK(config->stop_timeout_ns == 5'000'000'000);
+  CHECK(config->collapse_after_ns == 0);
   CHECK(config->existing_data_only);
   CHECK_FALSE(config->leave_out_swap);
 }
@@ -57,6 +58,8 @@ state_directory: /srv/state
 control_socket: /run/a.sock
 bpffs: /mnt/bpf
 stop_timeout: 2s
+backlog:
+  collapse_after: 5min
 log_level: debug
 )",
                                          "agent.yaml");
@@ -70,6 +73,7 @@ log_level: debug
   CHECK(config->delta_cache_bytes == 8u << 20);
   CHECK(config->bpffs == "/mnt/bpf");
   CHECK(config->stop_timeout_ns == 2'000'000'000);
+  CHECK(config->collapse_after_ns == 300'000'000'000);
   CHECK(config->log_level == LogLevel::kDebug);
 }
 

@@ -60,6 +60,22 @@ stores: [{server: web-1, path: /srv/web-1}, {server: web-2, path: /srv/web-2, de
         "receiver.yaml:4:24: 'delta_cache_bytes_max' is '5GiB', out of range; allowed: 0 to 4GiB");
 }
 
+TEST_CASE("the scrub: how fast and how often, or not at all") {
+  const ReceiverConfig usual = parse_receiver_config(kGood, "receiver.yaml").value();
+  CHECK(usual.scrub == ScrubSettings{16u << 20, 7ull * 24 * 3600 * 1'000'000'000});
+  const ReceiverConfig set =
+      parse_receiver_config(std::string(kGood) + "scrub: {rate: 1MiB/s, every: 2h}\n", "receiver.yaml").value();
+  CHECK(set.scrub == ScrubSettings{1u << 20, 7200ull * 1'000'000'000});
+  CHECK(parse_receiver_config(std::string(kGood) + "scrub: {rate: none}\n", "receiver.yaml")->scrub.bytes_per_second ==
+        0);
+  for (const char* wrong : {"{rate: 1KiB/s}", "{rate: 20MiB}", "{every: 1ms}", "{every: often}", "{evry: 7d}"}) {
+    CAPTURE(wrong);
+    const auto config = parse_receiver_config(std::string(kGood) + "scrub: " + wrong + "\n", "receiver.yaml");
+    REQUIRE_FALSE(config.ok());
+    CHECK(contains(config.error().message(), "receiver.yaml:9:"));
+  }
+}
+
 TEST_CASE("mistakes in receiver.yaml are all told, with their places") {
   auto config = parse_receiver_config(R"(name: dr 1
 listen: {address: example.org, port: 0}

@@ -204,6 +204,24 @@ TEST_CASE("a failed sync is never acknowledged, and the store refuses everybody 
   CHECK_MESSAGE(contains(next->refused, "Input/output error"), next->refused);
 }
 
+TEST_CASE("sealed segments get their index without anybody waiting for it") {
+  Bench bench;
+  bench.options.segment_batches_max = 2;
+  StoreThreads jobs(1, StoreThreads::Priority::kLow);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads, system_clock(), &jobs);
+  worker.attach(bench.client, bench.hello());
+  for (std::uint64_t number = 0; number < 9; ++number) worker.submit(bench.client, bench.batch(number));
+  REQUIRE(bench.client->wait([&] { return bench.client->committed == bench.stream.last_seq_of(8); }));
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (worker.status().jobs.indexes_written < 4 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(1ms);
+  CHECK(worker.status().jobs.indexes_written == 4);
+  worker.stop();
+  std::size_t indexes = 0;
+  for (const std::string& path : bench.disk.paths()) indexes += path.ends_with(".idx") ? 1 : 0;
+  CHECK(indexes == 4);
+}
+
 TEST_CASE("a batch that does not fit ends its session and leaves the store alone") {
   Bench bench;
   StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);

@@ -129,6 +129,76 @@ TEST_CASE("a full ring becomes a gap and a resync of what is dirty only") {
   CHECK(harness->told(Kind::kGapHealed));
 }
 
+TEST_CASE("an old backlog is collapsed: fewer bytes, exact points before it, and a gap that says why") {
+  auto harness = realtime({.disk_bytes = {1 << 20}});
+  harness->stop_agent();
+  harness->replicator_options.collapse_after_ns = 300'000'000'000;
+  harness->start_agent();
+  harness->receiver->connect();
+  REQUIRE(harness->settle());
+  harness->write(0, 0, 4096);
+  REQUIRE(harness->settle());
+  const Seq seq_before = harness->receiver->store.position.seq;
+  const std::uint64_t copied = harness->receiver->store.copied_bytes;
+
+  // Young enough: every write is sent.
+  harness->receiver->cut(false);
+  for (int i = 0; i < 50; ++i) harness->write(0, static_cast<std::uint64_t>(i % 10) * 4096, 4096);
+  harness->clock.boot += 200'000'000'000;
+  harness->receiver->connect();
+  REQUIRE(harness->settle());
+  CHECK(harness->receiver->store.gaps == 1);
+  CHECK(harness->receiver->store.position.seq >= seq_before + 50);
+  CHECK(harness->receiver->store.copied_bytes == copied);
+
+  // Too old: what was written 50 times goes once.
+  harness->receiver->cut(false);
+  const Seq seq = harness->receiver->store.position.seq;
+  const auto last_exact = harness->receiver->store.content(0);
+  for (int i = 0; i < 50; ++i) harness->write(0, static_cast<std::uint64_t>(i % 10) * 4096, 4096);
+  harness->capture->zero(0, 65536, 4096);
+  harness->clock.boot += 301'000'000'000;
+  bool exact = false;
+  harness->receiver->on_durable = [&](const BatchReader& batch) {
+    if (batch.info().first_seq != seq + 1) return;
+    exact = batch.records()[0].kind == RecordKind::kGap && harness->receiver->store.content(0) == last_exact;
+    CHECK(decode_gap(batch.records()[0].payload)->reason == GapReason::kCollapsed);
+  };
+  harness->receiver->connect();
+  harness->step();
+  harness->step();
+  CHECK(harness->replicator->phase() == Phase::kResync);
+  CHECK(harness->replicator->status().gap_reason == GapReason::kCollapsed);
+  CHECK(*harness->replicator->status().rpo_now_ns >= 301'000'000'000);
+  REQUIRE(harness->settle());
+  CHECK(exact);
+  CHECK(harness->replica_equals_disk());
+  CHECK(harness->receiver->store.gaps == 2);
+  CHECK(harness->receiver->store.position.generation == 1);
+  CHECK(harness->receiver->store.position.seq < seq + 20);
+  CHECK(harness->receiver->store.copied_bytes - copied <= 11 * 4096);
+}
+
+TEST_CASE("a collapsed backlog whose gap never arrived is still there") {
+  auto harness = realtime({.disk_bytes = {1 << 20}});
+  harness->receiver->cut(false);
+  harness->stop_agent();
+  harness->replicator_options.collapse_after_ns = 10'000'000'000;
+  harness->start_agent();
+  for (int i = 0; i < 20; ++i) harness->write(0, static_cast<std::uint64_t>(i) * 8192, 4096);
+  harness->clock.boot += 20'000'000'000;
+  harness->receiver->connect();
+  harness->step();
+  harness->step();
+  harness->receiver->cut(false);  // nothing of it was durable
+  harness->stop_agent();
+  harness->replicator_options.collapse_after_ns = 0;
+  harness->start_agent();
+  harness->receiver->connect();
+  REQUIRE(harness->settle());
+  CHECK(harness->replica_equals_disk());
+}
+
 TEST_CASE("a loss during the first full copy ends the use of the base") {
   Harness harness;
   harness.receiver->connect();

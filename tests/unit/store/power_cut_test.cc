@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "daemon/store/journal.h"
+#include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store.h"
 #include "daemon/view/view.h"
 #include "tests/unit/store/memory_file_system.h"
@@ -24,8 +26,15 @@ StoreOptions options_on(MemoryFileSystem& files) {
   return options;
 }
 
+// The job that follows the writer.
+void write_indexes(MemoryFileSystem& files, const Store& store) {
+  const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
+  for (std::size_t i = 0; i + 1 < snapshot->segments().size(); ++i)
+    if (!write_segment_index(files, *snapshot, i).ok()) return;
+}
+
 // Sends batches until `batches` were made or the store fails; returns what was acknowledged.
-Seq send(Store& store, StreamMaker& maker, int batches) {
+Seq send(MemoryFileSystem& files, Store& store, StreamMaker& maker, int batches) {
   Seq acknowledged = store.position().seq;
   for (int i = 0; i < batches; ++i) {
     if (!store.append(maker.next_batch()).ok()) return acknowledged;
@@ -33,6 +42,7 @@ Seq send(Store& store, StreamMaker& maker, int batches) {
     const Result<Seq> committed = store.commit();
     if (!committed.ok()) return acknowledged;
     acknowledged = *committed;
+    write_indexes(files, store);
   }
   const Result<Seq> committed = store.commit();
   return committed.ok() ? *committed : acknowledged;
@@ -72,7 +82,7 @@ bool run_cut_at(std::uint64_t seed, std::uint64_t number) {
   Seq acknowledged = 0;
   {
     Result<std::unique_ptr<Store>> store = Store::create(options_on(files), {maker.server(), "web-1", 1});
-    if (store.ok()) acknowledged = send(**store, maker, kBatches);
+    if (store.ok()) acknowledged = send(files, **store, maker, kBatches);
     if (!cut) return false;
   }
   std::mt19937_64 chance(seed * 1000 + number);
@@ -91,7 +101,7 @@ bool run_cut_at(std::uint64_t seed, std::uint64_t number) {
   REQUIRE(kept < maker.next_seq());
   maker.rewind(kept);
   compare_some(**store, maker);
-  const Seq end = send(**store, maker, 6);
+  const Seq end = send(files, **store, maker, 6);
   REQUIRE(end + 1 == maker.next_seq());
   compare_some(**store, maker);
   REQUIRE((*store)->scrub([](const Damage& damage) { FAIL_CHECK(damage.object << ": " << damage.reason); }, {}).ok());

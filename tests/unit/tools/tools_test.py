@@ -75,6 +75,19 @@ class Tidy(unittest.TestCase):
         self.write('daemon/fresh/c.cc', SPDX)
         self.assertIn("no row for the folder 'daemon/fresh'", self.breaches('may-use'))
 
+    def test_orchestrator_may_use(self):
+        self.write('orchestrator/README.md', '# x\n\n| folder | may use |\n|---|---|\n| `spec/` | |\n'
+                   '| `plan/` | `spec/` |\n')
+        self.write('orchestrator/plan/a.cc', SPDX + '#include "orchestrator/spec/x.h"\n#include "daemon/base/y.h"\n'
+                   '#include "daemon/store/z.h"\n')
+        self.write('orchestrator/spec/b.cc', SPDX + '#include "orchestrator/plan/x.h"\n')
+        self.write('orchestrator/fresh/c.cc', SPDX)
+        found = self.breaches('orchestrator-may-use')
+        self.assertIn("orchestrator/plan/a.cc:4: 'orchestrator/plan' may not include 'daemon/store/z.h'", found)
+        self.assertIn("orchestrator/spec/b.cc:2: 'orchestrator/spec' may not include 'orchestrator/plan/x.h'", found)
+        self.assertIn("no row for the folder 'orchestrator/fresh'", found)
+        self.assertEqual(found.count('\n'), 3)
+
     def test_heavy_includes_stay_in_their_folder(self):
         self.write('daemon/wire/tls_util.h', HEADER + '#include <openssl/ssl.h>\n')
         self.write('daemon/wire/tls.h', HEADER + '#include "daemon/wire/tls_util.h"\n')

@@ -70,6 +70,21 @@ TEST_CASE("errors that hold now are shown, each on its line, and cannot steer th
   CHECK(text.find("  error        disk '/dev/vdb' is gone\n  error        a\\x1b[2J\n") != std::string::npos);
 }
 
+TEST_CASE("the scrub of a store: under way, over, ended early") {
+  const auto store = [](const std::string& scrub) {
+    return shown((R"({"program":"understudy-receiver","stores":[{"server":"web-1","scrub":)" + scrub + "}]}").c_str());
+  };
+  CHECK(store(R"({"running":true,"done_bytes":1,"total_bytes":4,"damages_total":0,"damages":[]})")
+            .find(" 25.0 %, no damage so far\n") != std::string::npos);
+  const std::string over = store(
+      R"({"running":false,"last_end_time_ns":1700000000000000000,"damages_total":1,"damages":["'x.wal' at byte 7"]})");
+  CHECK(over.find("  scrub        1 damaged place, all read until ") != std::string::npos);
+  CHECK(over.find("  damage       'x.wal' at byte 7\n") != std::string::npos);
+  CHECK(store(R"({"last_error":"scrub: stopped"})").find("did not come to the end: scrub: stopped") !=
+        std::string::npos);
+  CHECK(store(R"({"running":false,"last_end_time_ns":0})").find("scrub") == std::string::npos);
+}
+
 TEST_CASE("a receiver is shown store by store") {
   const std::string text = shown(
       R"({"program":"understudy-receiver","name":"dr-1","port":7600,"stores":[

@@ -73,6 +73,54 @@ TEST_CASE("a flipped byte is an error of the read that needs it, never other dat
   CHECK(refused > 20);
 }
 
+TEST_CASE("what was read and proved once is proved again when it is read again") {
+  MemoryFileSystem files;
+  StreamMaker maker(25);
+  std::unique_ptr<Store> store = Store::create(options_on(files), {maker.server(), "web-1", 1}).value();
+  // Large records, in the base image and, not compressible, in the journal.
+  const std::uint64_t large = 100 << 10;
+  std::vector<std::byte> noise(2 * large);
+  for (std::byte& b : noise) b = static_cast<std::byte>(maker.random()());
+  const std::vector<std::byte> first(noise.begin(), noise.begin() + large);
+  const std::vector<std::byte> second(noise.begin() + large, noise.end());
+  std::vector<OwnedRecord> records;
+  records.push_back(
+      make_record(RecordKind::kGeometry, 0, 0, 0,
+                  encode_geometry(std::vector<DiskGeometry>{{0, maker.server(), "vda", 2 * large, 512}})));
+  records.push_back(make_record(RecordKind::kGap, 0, 0, 0, encode_gap({GapReason::kInitialCopy})));
+  records.push_back(make_record(RecordKind::kCopy, 0, 0, large, first, kRecordInitial));
+  records.push_back(make_record(RecordKind::kHeal, 0, 0, 0, {}));
+  records.push_back(make_record(RecordKind::kWrite, 0, large, large, second));
+  REQUIRE(store->append(maker.encode(std::move(records))).ok());
+  const Seq end = store->commit().value();
+  const std::unique_ptr<PointInTimeView> view = PointInTimeView::open(*store, Point{end, 0, false}).value();
+  std::vector<std::byte> all(2 * large);
+  REQUIRE(view->read(0, 0, all).ok());
+  REQUIRE(all == noise);
+  unsigned refused = 0;
+  for (const std::string& path : files.paths()) {
+    if (!path.ends_with(".wal") && !path.ends_with(".img")) continue;
+    std::vector<std::byte>& content = files.content(path);
+    for (int i = 0; i < 60; ++i) {
+      const std::size_t at = maker.random()() % content.size();
+      content[at] ^= std::byte{1};
+      for (std::uint64_t offset = 0; offset < 2 * large; offset += 10240) {
+        std::vector<std::byte> part(10240);
+        const Status status = view->read(0, offset, part);
+        if (!status.ok()) {
+          CHECK(status.error().kind() == ErrorKind::kCorrupt);
+          CHECK(status.error().message().find(path.substr(path.rfind('/') + 1)) != std::string::npos);
+          ++refused;
+        } else {
+          REQUIRE(std::equal(part.begin(), part.end(), noise.begin() + static_cast<std::ptrdiff_t>(offset)));
+        }
+      }
+      content[at] ^= std::byte{1};
+    }
+  }
+  CHECK(refused > 100);
+}
+
 TEST_CASE("history is readable up to the damage, which the timeline names") {
   MemoryFileSystem files;
   StreamMaker maker(22);

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "daemon/store/journal.h"
+#include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store.h"
 #include "daemon/view/end_view.h"
 #include "daemon/view/view.h"
@@ -14,6 +16,21 @@
 
 namespace understudy {
 namespace {
+
+// What happens to index files: they are made, damaged, cut and lost. None of it may be seen.
+void disturb_indexes(MemoryFileSystem& files, const Store& store, std::mt19937_64& random) {
+  const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
+  for (std::size_t i = 0; i + 1 < snapshot->segments().size(); ++i)
+    if (random() % 2 == 0) REQUIRE(write_segment_index(files, *snapshot, i).ok());
+  for (const std::string& path : files.paths()) {
+    if (!path.ends_with(".idx")) continue;
+    std::vector<std::byte>& content = files.content(path);
+    const unsigned what = static_cast<unsigned>(random() % 8);
+    if (what == 0) content[random() % content.size()] ^= std::byte{4};
+    if (what == 1) content.resize(random() % content.size());
+    if (what == 2) REQUIRE(files.remove(path).ok());
+  }
+}
 
 void compare_at(const Store& store, Seq seq, const Model& model) {
   Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(store, Point{seq, 0, false});
@@ -30,6 +47,14 @@ void compare_at(const Store& store, Seq seq, const Model& model) {
     const Status status = (*view)->read(disk.disk, 0, got);
     REQUIRE_MESSAGE(status.ok(), status.error().message());
     REQUIRE(got == expected);
+    // And by pieces, of which some are read a second time, when less of them has to be read and proved.
+    std::mt19937_64 random(seq);
+    for (int i = 0; i < 24; ++i) {
+      const std::uint64_t offset = random() % disk.size_bytes;
+      std::vector<std::byte> part(std::min<std::uint64_t>(1 + random() % 9000, disk.size_bytes - offset));
+      REQUIRE((*view)->read(disk.disk, offset, part).ok());
+      REQUIRE(std::equal(part.begin(), part.end(), expected.begin() + static_cast<std::ptrdiff_t>(offset)));
+    }
     // The same by read_all(), and what it leaves out must be zeros, in agreement with extent_at().
     std::vector<std::byte> all(disk.size_bytes);
     std::uint64_t handed_out = 0;
@@ -124,6 +149,7 @@ void run_stream(std::uint64_t seed) {
   Model model;
   for (Seq seq = 1; seq < maker.next_seq(); ++seq) {
     CAPTURE(seq);
+    if (seq % 16 == 1) disturb_indexes(files, **store, maker.random());
     model.apply(maker.history()[seq - 1]);
     compare_at(**store, seq, model);
   }

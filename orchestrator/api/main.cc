@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+// understudy-orchestrator: brings protection groups to the state that is declared for them.
+#include <signal.h>
+
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/event_loop.h"
+#include "daemon/base/exit_code.h"
+#include "daemon/base/log.h"
+#include "daemon/base/message_ids.h"
+#include "daemon/base/notify.h"
+#include "daemon/base/signals.h"
+#include "daemon/base/text.h"
+#include "daemon/base/version.h"
+#include "daemon/control/control_server.h"
+#include "orchestrator/api/directory_watch.h"
+#include "orchestrator/api/orchestrator_config.h"
+#include "orchestrator/api/requests.h"
+#include "orchestrator/drivers/unconnected_driver.h"
+#include "orchestrator/reconcile/reconciler.h"
+#include "orchestrator/spec/group_schema.h"
+
+namespace understudy {
+namespace {
+
+constexpr const char* kProgram = "understudy-orchestrator";
+constexpr const char* kDefaultConfig = "/etc/understudy/orchestrator.yaml";
+constexpr std::uint64_t kRoundNs = 1'000'000'000;
+// Editors write a file in several steps: wait until it is quiet.
+constexpr std::uint64_t kSettleNs = 200'000'000;
+
+std::string software() { return std::string(kProgram) + " " + std::string(version()); }
+
+enum class Action { kRun, kCheckConfig, kPrintConfig, kPrintSchema, kVersion, kHelp };
+
+struct Arguments {
+  Action action = Action::kRun;
+  std::string config = kDefaultConfig;
+};
+
+void print_help(std::FILE* out) {
+  std::fprintf(out,
+               "usage: %s [--config FILE] [--check-config | --print-config | --print-schema | --version | --help]\n"
+               "\n"
+               "  --config FILE     configuration (default %s)\n"
+               "  --check-config    check the configuration and all protection groups, and exit\n"
+               "  --print-config    print the configuration with its drop-ins and defaults, and exit\n"
+               "  --print-schema    print the JSON schema of a protection group's file, and exit\n"
+               "  --version         print the version, and exit\n",
+               kProgram, kDefaultConfig);
+}
+
+std::optional<Arguments> parse_arguments(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--config") {
+      if (++i == argc) {
+        std::fprintf(stderr, "%s: --config needs a file name\n", kProgram);
+        return std::nullopt;
+      }
+      arguments.config = argv[i];
+    } else if (argument.starts_with("--config=")) {
+      arguments.config = argument.substr(9);
+    } else if (argument == "--check-config") {
+      arguments.action = Action::kCheckConfig;
+    } else if (argument == "--print-config") {
+      arguments.action = Action::kPrintConfig;
+    } else if (argument == "--print-schema") {
+      arguments.action = Action::kPrintSchema;
+    } else if (argument == "--version") {
+      arguments.action = Action::kVersion;
+    } else if (argument == "--help" || argument == "-h") {
+      arguments.action = Action::kHelp;
+    } else {
+      std::fprintf(stderr, "%s: unknown argument '%s'; --help lists them\n", kProgram, argv[i]);
+      return std::nullopt;
+    }
+  }
+  return arguments;
+}
+
+void log_event(const ReconcileEvent& event) {
+  using Kind = ReconcileEvent::Kind;
+  struct Entry {
+    LogLevel level;
+    MessageId id;
+    const char* what;
+  };
+  const Entry entry = [&]() -> Entry {
+    switch (event.kind) {
+      case Kind::kTaskBegun: return {LogLevel::kInfo, kMessageTaskBegun, "task begun"};
+      case Kind::kTaskDone: return {LogLevel::kInfo, kMessageTaskDone, "task done"};
+      case Kind::kTaskFailed: return {LogLevel::kError, kMessageTaskFailed, "task failed"};
+      case Kind::kTaskDelayed: return {LogLevel::kWarning, kMessageTaskDelayed, "task is delayed"};
+      case Kind::kStateChanged: return {LogLevel::kNotice, kMessageServerState, "state"};
+      case Kind::kReportRefused: break;
+    }
+    return {LogLevel::kWarning, kMessageReportRefused, "report ignored"};
+  }();
+  std::string text = "group " + quote(event.group) + ", server " + quote(event.server) + ": " + entry.what;
+  if (event.task != 0) text += " " + std::to_string(event.task);
+  if (!event.text.empty()) text += ": " + event.text;
+  log_message(entry.level, entry.id, text,
+              {{"UNDERSTUDY_GROUP", event.group},
+               {"UNDERSTUDY_SERVER", event.server},
+               {"UNDERSTUDY_TASK", std::to_string(event.task)}});
+}
+
+class Daemon {
+ public:
+  Daemon(std::string config_path, OrchestratorConfig config)
+      : config_path_(std::move(config_path)), config_(std::move(config)) {}
+
+  int run() {
+    const Status status = start();
+    if (!status.ok()) return fail(status.error());
+    log_message(LogLevel::kInfo, kMessageDaemonReady, "orchestrator is ready, " + line());
+    (void)notifier_.ready(line());
+    const Status ended = loop_->run();
+    control_->stop();
+    if (!ended.ok()) return fail(ended.error());
+    log_message(LogLevel::kInfo, kMessageDaemonStopped, "orchestrator stopped");
+    return kExitOk;
+  }
+
+ private:
+  Status start() {
+    // Before the first thread, so that no other one is sent our signals.
+    ASSIGN_OR_RETURN(signals_, SignalSet::open({SIGTERM, SIGINT, SIGHUP}));
+    if (auto notifier = Notifier::from_environment(); notifier.ok()) {
+      notifier_ = std::move(notifier).value();
+    } else {
+      log_error(kMessageServiceManagerUnreachable, notifier.error());
+    }
+    ASSIGN_OR_RETURN(loop_, EventLoop::create());
+    // Bound before the database is opened: a second orchestrator with the same configuration stops here.
+    ASSIGN_OR_RETURN(control_, ControlServer::create({config_.control_socket, [](const Error& error) {
+                                                        log_error(kMessageControlFailed, error);
+                                                      }, {}}));
+    ASSIGN_OR_RETURN(state_, OrchestratorState::open(config_.database()));
+    ASSIGN_OR_RETURN(reconciler_,
+                     Reconciler::open({*state_, driver_, system_clock(), config_.declared, log_event, {}}));
+    ASSIGN_OR_RETURN(watch_, DirectoryWatch::open(config_.groups_directory));
+    RETURN_IF_ERROR(declare_at_start());
+    answer_requests();
+    control_->start();
+    loop_->watch(signals_->fd(), [this] { take_signals(); });
+    loop_->watch(watch_->fd(), [this] {
+      watch_->take();
+      loop_->cancel(settle_);
+      settle_ = loop_->after(kSettleNs, [this] { declare_again(); });
+    });
+    loop_->every(kRoundNs, [this] { round(); });
+    if (notifier_.watchdog_interval_ns() != 0) {
+      loop_->every(notifier_.watchdog_interval_ns() / 2, [this] { (void)notifier_.watchdog(); });
+    }
+    return ok_status();
+  }
+
+  Result<bool> declare() {
+    ASSIGN_OR_RETURN(const std::vector<DeclaredSource> sources, read_declared_sources(config_.groups_directory));
+    const std::lock_guard lock(mutex_);
+    return reconciler_->declare(sources);
+  }
+
+  // Files that have become wrong do not keep it from going on with what was in force; without that there is nothing to
+  // go on with.
+  Status declare_at_start() {
+    auto declared = declare();
+    if (declared.ok()) return ok_status();
+    if (!reconciler_->is_usable() || reconciler_->declared().groups.empty()) return std::move(declared).error();
+    log_error(kMessageConfigInvalid,
+              Error(declared.error()).with_context("read groups, keeping the declaration that was in force"));
+    return ok_status();
+  }
+
+  void declare_again() {
+    const auto declared = declare();
+    if (!declared.ok()) {
+      log_error(kMessageConfigInvalid,
+                Error(declared.error()).with_context("read groups, keeping the old declaration"));
+    } else if (*declared) {
+      log_message(LogLevel::kInfo, kMessageDeclarationTaken, "a new declaration is in force, " + line());
+      round();
+    }
+  }
+
+  void round() {
+    const std::lock_guard lock(mutex_);
+    const Status status = reconciler_->tick();
+    if (!status.ok() && status.error().message() != last_problem_) {
+      log_error(kMessageDatabaseFailed, Error(status.error()).with_context("retrying in 1 s"));
+    }
+    last_problem_ = status.ok() ? "" : status.error().message();
+    (void)notifier_.status(status_line(*reconciler_));
+  }
+
+  void answer_requests() {
+    const auto handle = [this](const char* command, auto answer) {
+      control_->handle(command, [this, answer](const Json& request) -> Result<Json> {
+        const std::lock_guard lock(mutex_);
+        return answer(*reconciler_, request);
+      });
+    };
+    handle("status", [](Reconciler& reconciler, const Json&) { return status_answer(reconciler, software()); });
+    handle("plan", [](Reconciler& reconciler, const Json& request) { return plan_answer(reconciler, request); });
+    handle("tasks", tasks_answer);
+    handle("groups", [](Reconciler& reconciler, const Json&) { return groups_answer(reconciler); });
+    handle("group", [](Reconciler& reconciler, const Json& request) { return group_answer(reconciler, request); });
+    handle("approve", [](Reconciler& reconciler, const Json& request) -> Result<Json> {
+      ASSIGN_OR_RETURN(Json answer, approve_answer(reconciler, request));
+      log_message(LogLevel::kNotice, kMessageApprovalGiven,
+                  quote(request.at("by").as_string("")) + " approved " + quote(request.at("object").as_string("")));
+      return answer;
+    });
+  }
+
+  std::string line() {
+    const std::lock_guard lock(mutex_);
+    return status_line(*reconciler_);
+  }
+
+  int fail(const Error& error) {
+    log_error(kMessageDaemonFailed, error);
+    (void)notifier_.failed(error.error_number(), error.message());
+    return exit_code_of(error.kind());
+  }
+
+  void take_signals() {
+    while (const std::optional<int> signal = signals_->take()) {
+      if (*signal == SIGHUP) {
+        reload();
+        continue;
+      }
+      log_message(LogLevel::kInfo, kMessageDaemonStopping, "orchestrator is stopping");
+      (void)notifier_.stopping("stopping; replication goes on");
+      loop_->stop();
+    }
+  }
+
+  // A bad file changes nothing.
+  void reload() {
+    (void)notifier_.reloading();
+    auto config = load_orchestrator_config(config_path_);
+    if (!config.ok()) {
+      log_error(kMessageConfigInvalid,
+                Error(config.error()).with_context("reload, keeping the old configuration"));
+    } else {
+      log_set_level(config->log_level);
+      const std::string restart = needs_restart(*config);
+      if (restart.empty()) {
+        log_message(LogLevel::kInfo, kMessageConfigReloaded, "configuration reloaded");
+      } else {
+        log_message(LogLevel::kWarning, kMessageConfigReloadIncomplete,
+                    "configuration reloaded, but a changed " + restart + " needs a restart");
+      }
+    }
+    declare_again();
+    (void)notifier_.ready(line());
+  }
+
+  std::string needs_restart(const OrchestratorConfig& config) const {
+    std::vector<std::string> names;
+    if (config.groups_directory != config_.groups_directory) names.emplace_back("groups_directory");
+    if (config.state_directory != config_.state_directory) names.emplace_back("state_directory");
+    if (config.control_socket != config_.control_socket) names.emplace_back("control_socket");
+    if (config.declared.quotas != config_.declared.quotas) names.emplace_back("quotas");
+    return names.empty() ? "" : quoted_list(names);
+  }
+
+  const std::string config_path_;
+  const OrchestratorConfig config_;  // as started
+  std::optional<SignalSet> signals_;
+  Notifier notifier_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<OrchestratorState> state_;
+  UnconnectedDriver driver_;
+  std::optional<DirectoryWatch> watch_;
+  EventLoop::TimerId settle_ = 0;
+  std::string last_problem_;
+  std::mutex mutex_;  // guards reconciler_: the control socket has a thread of its own
+  std::unique_ptr<Reconciler> reconciler_;
+};
+
+// The configuration is right; now the groups. Warnings do not make them wrong.
+int check_groups(const OrchestratorConfig& config) {
+  const auto sources = read_declared_sources(config.groups_directory);
+  auto declared = sources.ok() ? parse_declared_state(*sources, config.declared)
+                               : Result<DeclaredState>(sources.error());
+  if (!declared.ok()) {
+    std::fprintf(stderr, "%s\n", declared.error().message().c_str());
+    return kExitBadConfig;
+  }
+  for (const std::string& warning : declared->warnings) std::fprintf(stderr, "%s (warning)\n", warning.c_str());
+  return kExitOk;
+}
+
+int run_program(int argc, char** argv) {
+  const std::optional<Arguments> arguments = parse_arguments(argc, argv);
+  if (!arguments) return kExitBadArguments;
+  switch (arguments->action) {
+    case Action::kHelp: print_help(stdout); return kExitOk;
+    case Action::kVersion: std::printf("%s\n", software().c_str()); return kExitOk;
+    case Action::kPrintSchema: std::printf("%s\n", group_schema().dump_indented().c_str()); return kExitOk;
+    default: break;
+  }
+  log_init(kProgram, LogLevel::kInfo);
+  std::string printed;
+  auto config = load_orchestrator_config(arguments->config, &printed);
+  if (!config.ok()) {
+    if (arguments->action == Action::kRun) {
+      log_error(kMessageConfigInvalid, config.error());
+    } else {
+      std::fprintf(stderr, "%s\n", config.error().message().c_str());
+    }
+    return config.error().kind() == ErrorKind::kPermission ? kExitNoPermission : kExitBadConfig;
+  }
+  if (arguments->action == Action::kPrintConfig) {
+    std::fputs(printed.c_str(), stdout);
+    return kExitOk;
+  }
+  if (arguments->action == Action::kCheckConfig) return check_groups(*config);
+  log_set_level(config->log_level);
+  return Daemon(arguments->config, std::move(config).value()).run();
+}
+
+}  // namespace
+}  // namespace understudy
+
+int main(int argc, char** argv) { return understudy::run_program(argc, argv); }
