@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).resolve().parent
 SETTING = re.compile(r'^(\s*)# ((?:  )*(?:- )?(?:[a-z_]+:(?: .*)?|- .*))$')
 # Settings with a commented value that is an example and not a default.
 NOT_DEFAULT = {'base_path', 'limit', 'path', 'rate_limit', 'queue_bytes', 'at', 'name', 'pre', 'post', 'timeout',
-               'region', 'clients', 'groups_directory'}
+               'region', 'clients', 'groups_directory', 'collapse_after'}
 
 
 def run(*command: object, expected: int = 0) -> str:

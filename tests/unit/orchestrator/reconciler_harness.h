@@ -67,6 +67,7 @@ class ReconcilerHarness {
     try {
       const Status status = reconciler->tick();
       if (!status.ok()) error = status.error().message();
+      driver.note_processed();
       return true;
     } catch (const Crash&) {
       crash_in = -1;

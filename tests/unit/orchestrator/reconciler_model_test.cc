@@ -275,7 +275,7 @@ class FileDriver final : public Driver {
 
 TEST_CASE("model: whatever happens, nothing illegal is done and everything comes to rest as declared") {
   const std::uint64_t first = number_from_environment("UNDERSTUDY_MODEL_SEED", 1);
-  const std::uint64_t count = number_from_environment("UNDERSTUDY_MODEL_SEEDS", 8);
+  const std::uint64_t count = number_from_environment("UNDERSTUDY_MODEL_SEEDS", 40);
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     INFO("replay with UNDERSTUDY_MODEL_SEED=" << seed << " UNDERSTUDY_MODEL_SEEDS=1");
     Model model(seed);

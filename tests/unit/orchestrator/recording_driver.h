@@ -32,6 +32,8 @@ class RecordingDriver final : public Driver {
   DriverProgress progress(const DriverOrder& order) override;
   std::optional<ServerReport> report(const std::string& server) override;
 
+  // The reconciler has taken in what it was told.
+  void note_processed();
   // Lets time pass: orders end, copies go on.
   void tick();
   std::string state_of(const std::string& server) const;
@@ -53,7 +55,9 @@ class RecordingDriver final : public Driver {
   struct Server {
     std::string state = "absent";
     std::string drill = "none";
-    // What the reconciler last heard: replication may have broken since, which it cannot know.
+    // What the reconciler may take the state to be: replication may have broken since, which it cannot know, and a
+    // crash may have lost a report that it was given.
+    std::set<std::string> believed;
     std::string reported = "absent";
     std::string before;      // where an upgrade or a failed de-registration goes back to
     bool realtime_reached = false;

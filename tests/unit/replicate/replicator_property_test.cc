@@ -410,6 +410,8 @@ class History {
     if (repairs_ || harness_.replicator_options.collapse_after_ns != 0) return;
     if (cursor.capture_id != harness_.tracker->capture_id()) return;
     if (harness_.tracker->losses().total != cursor.loss_count) return;
+    // The next gap is open already, and only its GAP has not arrived.
+    if (!harness_.replicator || harness_.replicator->status().gap_open) return;
     for (std::uint16_t disk = 0; disk < disk_count(); ++disk) {
       REQUIRE(harness_.tracker->dirty().pending_count(disk) == 0);
       ++wholes_without_rest_;

@@ -147,7 +147,7 @@ TEST_CASE("a changed index file is noticed wherever it was changed, and made aga
     }
     files.content(path) = good;
   }
-  CHECK(noticed_on_use > 20);
+  CHECK(noticed_on_use > 10);
   files.content(path).resize(good.size() / 2);
   CHECK_FALSE(snapshot->open_segment_index(1).ok());
   files.content(path) = files.content("/store/journal/" + index_name(snapshot->segments()[0].info.first_seq));
