@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <future>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "daemon/agent/event_log.h"
+#include "daemon/base/atomic_file.h"
 #include "daemon/base/boot_id.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/exit_code.h"
@@ -27,6 +30,12 @@ namespace {
 
 // Encoding is what costs the agent most; more threads than this would take too much from the host.
 constexpr unsigned kEncoderThreadsMax = 4;
+// Reads of a digest scan under way, kDigestChunkBytes each.
+constexpr std::uint32_t kDigestReadBuffers = 8;
+// How often the scrub's proofs are written down, when there are new ones.
+constexpr std::uint64_t kProofsIntervalNs = 600'000'000'000;
+constexpr std::size_t kProofsBytesMax = 64u << 20;
+constexpr std::uint64_t kDigestAnswerNsMax = 2'000'000'000;
 // More changes of its state than one data path can see.
 constexpr std::uint64_t kStateChangesMax = 1ull << 40;
 
@@ -109,6 +118,7 @@ Status Agent::start() {
     return devices;
   };
   ASSIGN_OR_RETURN(marks_, start_agent_marks(std::move(marks)));
+  loop_->every(kProofsIntervalNs, [this] { save_proofs(); });
   add_commands();
   control_->start();
   return ok_status();
@@ -117,11 +127,14 @@ Status Agent::start() {
 Status Agent::open_data_path(const std::vector<std::string>& paths, const ReplicationState& state) {
   // Everything that may be refused comes before the tracker: a capture that was attached stays, also without us.
   ASSIGN_OR_RETURN(auto engine, make_read_engine(config_.engine, config_.buffers, config_.buffer_bytes));
+  ASSIGN_OR_RETURN(auto digest_engine,
+                   make_read_engine(config_.engine, kDigestReadBuffers, static_cast<std::uint32_t>(kDigestChunkBytes)));
   ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
   ASSIGN_OR_RETURN(auto tracker, open_tracker(paths));
   AgentFacts facts{config_.server,           identity_.server,  software_, std::string(tracker->rung()),
                    std::string(engine->name()), tracker->disks()};
   ASSIGN_OR_RETURN(auto reader, EngineDiskReader::open(tracker->disks(), std::move(engine)));
+  ASSIGN_OR_RETURN(auto digest_reader, EngineDiskReader::open(tracker->disks(), std::move(digest_engine)));
   const std::vector<DiskGeometry> disks = disk_geometry(identity_, tracker->disks());
   RETURN_IF_ERROR(start_link(disks));
 
@@ -131,15 +144,22 @@ Status Agent::open_data_path(const std::vector<std::string>& paths, const Replic
   parts.options.boot_id = boot_id;
   parts.options.disks = disks;
   parts.options.copier.chunk_bytes_max = config_.buffer_bytes;
+  parts.options.digest.scrub_enabled = config_.scrub;
+  parts.options.digest.scrub_period_ns = config_.scrub_period_ns;
+  parts.options.digest.scrub_bytes_per_second = config_.scrub_bytes_per_second;
   parts.options.collapse_after_ns = config_.collapse_after_ns;
   parts.options.state = state;
+  const Uuid capture_id = tracker->capture_id();
   parts.tracker = std::move(tracker);
   parts.reader = std::move(reader);
+  parts.digest_reader = std::move(digest_reader);
   running_link_ = link_.get();
   parts.link = std::move(link_);
   parts.on_event = [this, server = config_.server](const ReplicatorEvent& event) {
     log_replicator_event(event, server);
     if (event.kind == ReplicatorEvent::Kind::kDiskChanged) loop_->post([this] { look_for_grown_disks(); });
+    // What the copy left out must be known when the agent is started again.
+    if (event.kind == ReplicatorEvent::Kind::kCopyFinished) loop_->post([this] { save_proofs(); });
   };
   parts.on_status = [this](const ReplicationStatus& status) { on_status(status); };
   // Written on the main thread: an fsync would hold replication up.
@@ -157,9 +177,12 @@ Status Agent::open_data_path(const std::vector<std::string>& paths, const Replic
     replication_ = thread;
     survey_ = survey;
   }
-  return survey->start([weak = std::weak_ptr(thread)](std::uint64_t request, std::vector<GranuleRange> free) {
+  proofs_version_ = 0;
+  load_proofs(*thread, capture_id);
+  return survey->start([this, weak = std::weak_ptr(thread)](std::uint64_t request, std::vector<GranuleRange> free) {
     const auto replication = weak.lock();
     if (!replication) return;
+    forget_proofs();
     replication->post([request, free = std::move(free)](Replicator& replicator) mutable {
       replicator.leave_out(request, std::move(free));
     });
@@ -197,6 +220,7 @@ Status Agent::take_over_disks(const std::vector<std::string>& disks) {
     if (const auto info = inspect_disk(disk); !info.ok()) return info.error();
   }
   const std::vector<std::string> before = config_.disks;
+  save_proofs();
   std::shared_ptr<ReplicationThread> old;
   {
     std::lock_guard lock(mutex_);
@@ -272,6 +296,7 @@ void Agent::add_commands() {
     return this->status();
   });
   add_mark_commands(*control_, *marks_);
+  control_->handle("digest-scan", [this](const Json& request) { return digest_scan(request); });
   control_->handle("stop", [this](const Json&) { return command(ReplicationCommand::kStop); });
   control_->handle("restart", [this](const Json&) { return command(ReplicationCommand::kRestart); });
   control_->handle("repair", [this](const Json&) { return command(ReplicationCommand::kRepair); });
@@ -292,6 +317,83 @@ Result<Json> Agent::status() {
   Json json = agent_status_json(facts_, status, survey_->findings());
   json["marks"] = marks_json(*marks_);
   return json;
+}
+
+// {"command":"digest-scan","purpose":"repair"} -> {} when it has begun; status tells how it goes.
+Result<Json> Agent::digest_scan(const Json& request) {
+  const std::string name = request.at("purpose").as_string("");
+  if (name != "repair" && name != "scrub") {
+    return Error(ErrorKind::kInvalidArgument,
+                 "digest-scan: 'purpose' is '" + name + "'; allowed are 'repair' and 'scrub'");
+  }
+  ASSIGN_OR_RETURN(const auto thread, replication_now());
+  // The scan may take hours: what comes at once is a refusal, else it has begun.
+  auto promise = std::make_shared<std::promise<Status>>();
+  auto future = promise->get_future();
+  thread->post([promise, purpose = name == "repair" ? DigestPurpose::kRepair : DigestPurpose::kScrub](
+                         Replicator& replicator) {
+    auto refused = std::make_shared<Status>(ok_status());
+    replicator.request_digest_scan(purpose, [refused](const Result<DigestProgress>& result) {
+      if (!result.ok()) *refused = Status(result.error());
+    });
+    promise->set_value(*refused);
+  });
+  if (future.wait_for(std::chrono::nanoseconds(kDigestAnswerNsMax)) != std::future_status::ready) {
+    return Error(ErrorKind::kTimeout, "digest-scan: replication does not answer");
+  }
+  RETURN_IF_ERROR(future.get());
+  return Json::object();
+}
+
+// What is kept of the scrub is a report: without it, nothing counts as proved.
+void Agent::load_proofs(ReplicationThread& thread, const Uuid& capture_id) {
+  auto content = read_file(proofs_path(), kProofsBytesMax);
+  if (!content.ok()) {
+    if (content.error().kind() != ErrorKind::kNotFound) log_error(kMessageDigestScan, content.error());
+    return;
+  }
+  thread.post([content = std::move(content).value(), capture_id](Replicator& replicator) {
+    DigestProofs& proofs = replicator.digests().proofs();
+    if (proofs.version() != 0) return;  // newer things are known already, or everything is copied again
+    const Status status = proofs.restore(std::as_bytes(std::span(content)), capture_id);
+    if (!status.ok()) log_message(LogLevel::kNotice, kMessageDigestScan, status.error().message() + ", ignoring");
+  });
+}
+
+// Before the replicator leaves anything out of a copy; it has forgotten its own proofs when it asked what may be.
+void Agent::forget_proofs() {
+  std::lock_guard lock(proofs_mutex_);
+  ++proofs_forgotten_;
+  std::error_code ignored;  // most often there is none
+  std::filesystem::remove(proofs_path(), ignored);
+}
+
+void Agent::save_proofs() {
+  const std::shared_ptr<ReplicationThread> thread = replication();
+  if (!thread) return;
+  std::uint64_t forgotten = 0;
+  {
+    std::lock_guard lock(proofs_mutex_);
+    forgotten = proofs_forgotten_;
+  }
+  auto promise = std::make_shared<std::promise<std::pair<std::uint64_t, std::vector<std::byte>>>>();
+  auto future = promise->get_future();
+  thread->post([promise, known = proofs_version_](Replicator& replicator) {
+    const DigestProofs& proofs = replicator.digests().proofs();
+    std::pair<std::uint64_t, std::vector<std::byte>> answer{proofs.version(), {}};
+    if (answer.first != known) answer.second = proofs.encode(replicator.status().capture_id);
+    promise->set_value(std::move(answer));
+  });
+  if (future.wait_for(std::chrono::nanoseconds(kDigestAnswerNsMax)) != std::future_status::ready) return;
+  const auto [version, bytes] = future.get();
+  if (bytes.empty()) return;
+  std::lock_guard lock(proofs_mutex_);
+  if (proofs_forgotten_ != forgotten) return;
+  if (Status status = write_file_atomically(proofs_path(), std::span<const std::byte>(bytes)); !status.ok()) {
+    log_message(LogLevel::kWarning, kMessageDigestScan, status.error().message() + ", ignoring");
+    return;
+  }
+  proofs_version_ = version;
 }
 
 // {"command":"stop"} -> {"state":"realtime-stopping","state_code":10}. What it did is kept before it is answered.
@@ -348,6 +450,9 @@ void Agent::reload() {
     config_.delta_cache_bytes = config->delta_cache_bytes;
     config_.bandwidth = config->bandwidth;
     config_.auto_resume = config->auto_resume;
+    config_.scrub = config->scrub;
+    config_.scrub_period_ns = config->scrub_period_ns;
+    config_.scrub_bytes_per_second = config->scrub_bytes_per_second;
     if (config->disks != config_.disks) {
       if (Status status = take_over_disks(config->disks); !status.ok()) {
         log_error(kMessageDiskRefused, Error(status.error()).with_context("reload, keeping the old disks"));
@@ -360,6 +465,7 @@ void Agent::reload() {
       running_link_->set_bandwidth(wanted.bandwidth);
       replicator.set_copy_limits(wanted.buffers);
       replicator.set_auto_resume(wanted.auto_resume);
+      replicator.digests().set_scrub(wanted.scrub, wanted.scrub_period_ns, wanted.scrub_bytes_per_second);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
     if (late.empty()) {
@@ -381,6 +487,7 @@ int Agent::finish() {
   log_message(LogLevel::kInfo, kMessageDaemonStopping, "agent for server '" + config_.server + "' is stopping");
   (void)notifier_.stopping("sending what is captured");
   control_->stop();
+  save_proofs();
   marks_->stop();
   const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
   survey_->stop();

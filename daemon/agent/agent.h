@@ -53,6 +53,11 @@ class Agent {
   Result<Json> status();
   Result<Json> command(ReplicationCommand command);
   void keep_state(std::uint64_t number, const ReplicationState& state);
+  Result<Json> digest_scan(const Json& request);
+  std::string proofs_path() const { return config_.state_directory + "/digest-proofs"; }
+  void load_proofs(ReplicationThread& thread, const Uuid& capture_id);
+  void forget_proofs();
+  void save_proofs();
   void take_signals();
   void reload();
   void watchdog();
@@ -80,6 +85,9 @@ class Agent {
   std::atomic<std::uint64_t> state_changes_{0};  // numbers of earlier data paths lie below
   std::optional<Error> failure_;             // the data path could not be opened again
   bool detach_ = false;
+  std::uint64_t proofs_version_ = 0;         // as written down last
+  std::mutex proofs_mutex_;                  // guards the file of proofs, and the next
+  std::uint64_t proofs_forgotten_ = 0;       // counts removals of the file: what was asked for before is not written
   std::string told_status_;                  // replication thread only
 };
 

@@ -15,6 +15,8 @@ constexpr ConfigRange kRingBytes{1ull << 20, 2ull << 30};
 constexpr ConfigRange kGranuleBytes{4ull << 10, 1ull << 20};
 constexpr ConfigRange kBufferBytes{64ull << 10, 8ull << 20};
 constexpr ConfigRange kBuffers{1, 256};
+constexpr ConfigRange kScrubRate{64ull << 10, 16ull << 30};
+constexpr ConfigRange kScrubPeriodNs{1'000'000'000, 365ull * 24 * 3600 * 1'000'000'000};
 constexpr ConfigRange kDeltaCacheBytes{1ull << 20, kDeltaCacheBytesMax};
 constexpr ConfigRange kBandwidth{64ull << 10, 100ull << 30};  // less would not even carry a database at rest
 constexpr ConfigRange kBandwidthWindows{1, 32};
@@ -136,6 +138,10 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.tls.certificate = tls.path("certificate");
   config.tls.key = tls.path("key");
   read_capture_and_copy(root, config);
+  ConfigMap scrub = root.map("scrub");
+  config.scrub = scrub.boolean("enabled", config.scrub);
+  config.scrub_period_ns = scrub.duration_ns("period", config.scrub_period_ns, kScrubPeriodNs);
+  config.scrub_bytes_per_second = scrub.bytes("rate", config.scrub_bytes_per_second, kScrubRate);
   read_wire(root, config);
   ConfigMap backlog = root.map("backlog");
   if (backlog.has("collapse_after")) config.collapse_after_ns = backlog.duration_ns("collapse_after", kCollapseAfterNs);

@@ -31,6 +31,9 @@ struct AgentConfig {
   std::uint32_t buffers = 16;
   bool existing_data_only = true;   // a full copy leaves out free space
   bool leave_out_swap = false;
+  bool scrub = true;                // compare disks and replica all the time, at a limited rate
+  std::uint64_t scrub_period_ns = 24ull * 3600 * 1'000'000'000;  // wanted for a round over all disks
+  std::uint64_t scrub_bytes_per_second = 20ull << 20;            // but at most so fast
   Compression compression;
   std::uint64_t collapse_after_ns = 0;  // a backlog older than this is collapsed; 0 = never
   std::uint64_t delta_cache_bytes = 64ull << 20;  // here, and at most as much at the receiver; 0 = no deltas

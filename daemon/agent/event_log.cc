@@ -21,6 +21,8 @@ MessageId message_id(ReplicatorEvent::Kind kind) {
     case ReplicatorEvent::Kind::kDiskChanged: return kMessageDiskChanged;
     case ReplicatorEvent::Kind::kDiskReadFailed: return kMessageDiskReadFailed;
     case ReplicatorEvent::Kind::kRefused: return kMessageLinkRefused;
+    case ReplicatorEvent::Kind::kDigestScan: return kMessageDigestScan;
+    case ReplicatorEvent::Kind::kDigestDifference: return kMessageDigestDifference;
     case ReplicatorEvent::Kind::kInternal: return kMessageCaptureFailed;
     case ReplicatorEvent::Kind::kState: return kMessageReplicationState;
     case ReplicatorEvent::Kind::kError: return kMessageReplicationError;

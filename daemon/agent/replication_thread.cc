@@ -34,7 +34,7 @@ Result<std::unique_ptr<ReplicationThread>> ReplicationThread::start(Parts parts)
 
 ReplicationThread::ReplicationThread(Parts parts, UniqueFd wake) : parts_(std::move(parts)), wake_fd_(std::move(wake)) {
   replicator_ = std::make_unique<Replicator>(parts_.options, *parts_.tracker, *parts_.reader, *parts_.link,
-                                             system_clock());
+                                             system_clock(), parts_.digest_reader.get());
   last_status_ = replicator_->status();
   last_step_ns_ = last_status_ns_ = system_clock().boot_ns();
   told_state_ = parts_.options.state;
@@ -49,6 +49,7 @@ ReplicationThread::~ReplicationThread() {
   parts_.link.reset();
   replicator_.reset();
   parts_.reader.reset();
+  parts_.digest_reader.reset();
   parts_.tracker.reset();
 }
 
@@ -113,7 +114,9 @@ void ReplicationThread::sleep(const StepResult& result) {
   const std::uint64_t now_ns = system_clock().boot_ns();
   std::uint64_t until_ns = result.until_ns;
   if (stop_deadline_ns_ != 0) until_ns = std::min(until_ns, stop_deadline_ns_);
-  const bool reading = parts_.reader->in_progress() > 0;
+  const bool copying = parts_.reader->in_progress() > 0;
+  const bool comparing = parts_.digest_reader != nullptr && parts_.digest_reader->in_progress() > 0;
+  const bool reading = copying || comparing;
   if (result.wait == StepResult::Wait::kEvents && !reading) {
     if (until_ns > now_ns) parts_.tracker->wait(std::chrono::nanoseconds(until_ns - now_ns));
     return;
@@ -122,9 +125,12 @@ void ReplicationThread::sleep(const StepResult& result) {
   const std::uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
   const timespec timeout{.tv_sec = static_cast<time_t>(left_ns / 1'000'000'000),
                          .tv_nsec = static_cast<long>(left_ns % 1'000'000'000)};
-  pollfd descriptors[2] = {{.fd = wake_fd_.get(), .events = POLLIN, .revents = 0},
-                           {.fd = parts_.reader->engine().event_fd(), .events = POLLIN, .revents = 0}};
-  if (::ppoll(descriptors, reading ? 2 : 1, &timeout, nullptr) > 0 && descriptors[0].revents != 0) {
+  // A descriptor below zero is not looked at.
+  pollfd descriptors[3] = {
+      {.fd = wake_fd_.get(), .events = POLLIN, .revents = 0},
+      {.fd = copying ? parts_.reader->engine().event_fd() : -1, .events = POLLIN, .revents = 0},
+      {.fd = comparing ? parts_.digest_reader->engine().event_fd() : -1, .events = POLLIN, .revents = 0}};
+  if (::ppoll(descriptors, 3, &timeout, nullptr) > 0 && descriptors[0].revents != 0) {
     eventfd_t value = 0;
     ::eventfd_read(wake_fd_.get(), &value);
   }

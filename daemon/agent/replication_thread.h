@@ -22,6 +22,7 @@ class ReplicationThread {
   struct Parts {
     std::unique_ptr<Tracker> tracker;
     std::unique_ptr<EngineDiskReader> reader;
+    std::unique_ptr<EngineDiskReader> digest_reader;  // null = no digest scans
     std::unique_ptr<Link> link;
     ReplicatorOptions options;
     // On the thread: what should be logged; and, about once a second, how things stand.

@@ -55,6 +55,32 @@ Json disks_json(const std::vector<TrackedDisk>& disks) {
   return json;
 }
 
+Json digest_json(const ReplicationStatus& status) {
+  Json json = Json::object();
+  json["possible"] = status.digest_possible;
+  json["active"] = status.digest_active;
+  json["purpose"] = digest_purpose_name(status.digest.purpose);
+  json["total_bytes"] = status.digest.total_bytes;
+  json["done_bytes"] = status.digest.done_bytes;
+  json["equal_bytes"] = status.digest.equal_bytes;
+  json["different_bytes"] = status.digest.different_bytes;
+  json["left_out_bytes"] = status.digest.left_out_bytes;
+  json["undecided_bytes"] = status.digest.undecided_bytes;
+  json["duration_ns"] = status.digest.duration_ns;
+  json["given_up"] = status.digest.given_up;
+  json["wire_bytes"] = status.digest_wire_bytes;
+  json["scrub_enabled"] = status.scrub_enabled;
+  json["scrub_period_ns"] = status.scrub_period_ns;
+  json["scrub_rate"] = status.scrub_bytes_per_second;
+  json["proved_bytes"] = status.proved_bytes;
+  json["provable_bytes"] = status.provable_bytes;
+  json["proved_window_ns"] = status.proved_window_ns;
+  json["scrub_round_time_ns"] = status.scrub_round_wall_ns != 0 ? Json(status.scrub_round_wall_ns) : Json();
+  json["findings_bytes"] = status.findings_bytes;
+  json["last_finding"] = status.last_finding;
+  return json;
+}
+
 Json findings_json(const std::vector<Finding>& findings) {
   Json json = Json::array();
   for (const Finding& finding : findings) {
@@ -122,6 +148,7 @@ Json agent_status_json(const AgentFacts& facts, const ReplicationStatus& status,
   json["overload"] = overload_text(status);
   json["raw_bytes_sent"] = status.raw_bytes_sent;
   json["wire_bytes_sent"] = status.wire_bytes_sent;
+  json["digest"] = digest_json(status);
   json["wire"] = wire_json(status);
   json["losses"] = losses_json(status.losses);
   json["gap_open"] = status.gap_open;

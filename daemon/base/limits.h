@@ -115,5 +115,18 @@ inline constexpr std::uint64_t kSegmentBatchesMax = 32u << 10;
 inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
 // Decoded batches a view keeps, in bytes; the least recently used one goes for a new one.
 inline constexpr std::size_t kViewCacheBytesMax = 64u << 20;
+// The same for the view at the end of the stream, which a digest scan reads mostly in order.
+inline constexpr std::size_t kEndViewCacheBytesMax = 16u << 20;
+
+// --- digest scans (digest/, receiver/) ---
+// Questions of one session that wait for an answer; an agent that asks more is cut off.
+inline constexpr std::size_t kDigestQuestionsMax = 64;
+// Stores whose content is compared at a time, in the whole process; others wait for their turn.
+inline constexpr unsigned kDigestThreads = 2;
+// One turn of such a comparison: so much is read and hashed, or so many batches of the journal are looked at.
+inline constexpr std::uint64_t kDigestSliceBytes = 8u << 20;
+inline constexpr std::size_t kDigestSliceBatches = 512;
+// What the receiver knows of where its stores' bytes lie, in the whole process; a store beyond is not compared.
+inline constexpr std::uint64_t kDigestIndexBytesMax = 1u << 30;
 
 }  // namespace understudy

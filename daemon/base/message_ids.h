@@ -63,6 +63,10 @@ inline constexpr MessageId kMessageLinkDown{"efabe839c45d44b7973c9b533b9233a9"};
 inline constexpr MessageId kMessageLinkRefused{"bba9316290274ab5a6f6b5c8d8ee747e"};
 // The receiver reports a condition of its own.
 inline constexpr MessageId kMessageLinkNotice{"b9543a6e236646e38c1c277178bfa158"};
+// A digest scan, or a round of the scrub, ended.
+inline constexpr MessageId kMessageDigestScan{"b15e1500636c4e1cb8195e7cd86b551e"};
+// Blocks of the replica are not what the disk holds, though no lost write explains it.
+inline constexpr MessageId kMessageDigestDifference{"5c7c878c853641679675206da5151dda"};
 // Replication went on to another of its states.
 inline constexpr MessageId kMessageReplicationState{"26221ae3c20c4dcb8dd2f2f25bd5c841"};
 // Replication is in error; UNDERSTUDY_REASON says which.

@@ -99,6 +99,7 @@ class ReceiverServer::Impl final : public SessionHost {
         port_(port_of(listener.get())),
         tls_(std::move(tls)),
         store_threads_(options.store_threads),
+        digest_threads_(kDigestThreads),
         threads_(options.network_threads),
         strand_(asio::make_strand(threads_.context())),
         listener_(strand_, listener.release()),
@@ -276,8 +277,8 @@ class ReceiverServer::Impl final : public SessionHost {
     StoreOptions options = store_options(store);
     Slot slot;
     slot.config = store;
-    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, system_clock(),
-                                                &job_threads_);
+    slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, digest_threads_,
+                                                system_clock(), &job_threads_);
     slots_.emplace(store.server, std::move(slot));
   }
 
@@ -383,7 +384,8 @@ class ReceiverServer::Impl final : public SessionHost {
 
   StoreScrubber scrubber_;
   StoreThreads job_threads_{1, StoreThreads::Priority::kLow};
-  StoreThreads store_threads_;  // behind both: whatever has a store worker
+  StoreThreads store_threads_;  // behind all of these: whatever has a store worker
+  StoreThreads digest_threads_;
   NetworkThreads threads_;
   asio::strand<asio::io_context::executor_type> strand_;
   asio::posix::stream_descriptor listener_;

@@ -142,6 +142,13 @@ class Session final : public ReceiverSession,
     });
   }
   void store_failed(ByeCode code, const std::string& text) override { stop(code, text); }
+  void store_digest_answer(const DigestAnswer& answer) override {
+    on_strand([this, answer] {
+      if (closed_ || lingering_) return;
+      core_.answered(answer, now_ns());
+      pump();
+    });
+  }
 
  private:
   // --- everything below runs on the strand ---
@@ -196,6 +203,9 @@ class Session final : public ReceiverSession,
     host_.session_hello(shared_from_this(), hello);
   }
   void session_batch(Buffer batch) override { worker_->submit(shared_from_this(), std::move(batch)); }
+  void session_question(DigestQuestion question) override {
+    worker_->ask_digest(shared_from_this(), std::move(question));
+  }
   void session_finish(Error error, bool refused) override { finish(std::move(error), refused); }
 
   // --- reading ---

@@ -42,6 +42,11 @@ void SessionCore::perform() {
       if (Status status = deliver_delta(); !status.ok()) return broken(status.error());
     } else if (const auto* resize = std::get_if<ResizeDeltaCache>(&action)) {
       decoder_.resize(resize->bytes);
+    } else if (auto* question = std::get_if<DeliverDigestQuestion>(&action)) {
+      if (++questions_ > kDigestQuestionsMax) {
+        return finish(Error(ErrorKind::kCorrupt, "the agent asks more about digests than it waits for"), false);
+      }
+      port_.session_question(std::move(question->question));
     } else if (auto* end = std::get_if<CloseSession>(&action)) {
       return finish(std::move(end->error), end->refused);
     }
@@ -126,6 +131,11 @@ void SessionCore::committed(Seq seq, bool output_blocked, std::uint64_t now_ns) 
 
 void SessionCore::flush_ack(std::uint64_t now_ns) {
   if (pending_ack_ != 0) step(Committed{std::exchange(pending_ack_, 0)}, now_ns);
+}
+
+void SessionCore::answered(const DigestAnswer& answer, std::uint64_t now_ns) {
+  if (questions_ > 0) --questions_;
+  step(DigestAnswered{answer}, now_ns);
 }
 
 void SessionCore::drop_buffers() {

@@ -28,6 +28,8 @@ class SessionPort {
   virtual void session_greet(const Hello& hello) = 0;
   // A batch for the store.
   virtual void session_batch(Buffer batch) = 0;
+  // A question about what the store holds behind the batches before it; to be answered by answered().
+  virtual void session_question(DigestQuestion question) { (void)question; }
   // The session is over: send what output() has, then close. Called last, and once.
   virtual void session_finish(Error error, bool refused) = 0;
 };
@@ -61,6 +63,9 @@ class SessionCore {
   void committed(Seq seq, bool output_blocked, std::uint64_t now_ns);
   void flush_ack(std::uint64_t now_ns);
 
+  // To a question of a digest scan.
+  void answered(const DigestAnswer& answer, std::uint64_t now_ns);
+
   // Gives memory back early.
   void drop_buffers();
 
@@ -89,6 +94,7 @@ class SessionCore {
   Buffer batch_;  // being received
   DeltaDecoder decoder_;
   std::uint64_t delta_batches_ = 0;  // that were rebuilt
+  std::size_t questions_ = 0;     // about digests, that wait for an answer
   std::size_t queued_bytes_ = 0;  // given to the store and not taken yet
   std::vector<std::byte> output_;
   std::size_t output_done_ = 0;

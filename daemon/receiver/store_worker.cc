@@ -39,9 +39,13 @@ Status make_directories(FileSystem& file_system, const std::string& path) {
 
 }  // namespace
 
-StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, const Clock& clock,
-                         StoreExecutor* jobs)
-    : server_name_(std::move(server_name)), options_(std::move(options)), executor_(executor), clock_(clock) {
+StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
+                         StoreExecutor& digest_executor, const Clock& clock, StoreExecutor* jobs)
+    : server_name_(std::move(server_name)),
+      options_(std::move(options)),
+      executor_(executor),
+      digest_executor_(digest_executor),
+      clock_(clock) {
   FileSystem& file_system = options_.file_system != nullptr ? *options_.file_system : posix_file_system();
   if (jobs != nullptr) jobs_ = std::make_unique<StoreJobs>(server_name_, file_system, *jobs);
   status_.server_name = server_name_;
@@ -66,7 +70,7 @@ void StoreWorker::attach(std::shared_ptr<StoreClient> client, const Hello& hello
       lock.unlock();
       return client->store_refused(RefuseCode::kShuttingDown, "the receiver is stopping or its configuration changed");
     }
-    queue_.push_back(Item{std::move(client), hello, {}});
+    queue_.push_back(Item{std::move(client), hello, {}, {}});
   }
   executor_.wake(*this);
 }
@@ -76,7 +80,16 @@ void StoreWorker::submit(std::shared_ptr<StoreClient> client, Buffer batch) {
     std::lock_guard lock(mutex_);
     if (stop_) return;
     queued_bytes_ += batch.size();
-    queue_.push_back(Item{std::move(client), std::nullopt, std::move(batch)});
+    queue_.push_back(Item{std::move(client), std::nullopt, std::move(batch), {}});
+  }
+  executor_.wake(*this);
+}
+
+void StoreWorker::ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stop_) return;
+    queue_.push_back(Item{std::move(client), std::nullopt, {}, std::move(question)});
   }
   executor_.wake(*this);
 }
@@ -110,6 +123,7 @@ void StoreWorker::stop() {
     std::unique_lock lock(mutex_);
     ended_changed_.wait(lock, [this] { return ended_; });
   }
+  digests_.reset();
   executor_.forget(*this);
   if (jobs_ != nullptr) jobs_->stop();
 }
@@ -121,6 +135,7 @@ bool StoreWorker::ended() const {
 
 void StoreWorker::abandon() {
   executor_.forget(*this);
+  digests_.reset();
   if (jobs_ != nullptr) jobs_->stop();
   store_.reset();
   client_.reset();
@@ -178,8 +193,9 @@ bool StoreWorker::give_up(Item& item) {
   return true;
 }
 
-// Under mutex_, at the end of the last turn.
+// Under mutex_, at the end of the last turn, which does not wait for what is being compared; stop() does.
 void StoreWorker::end() {
+  if (digests_ != nullptr) digests_->stop_soon();
   store_.reset();
   ended_ = true;
   ended_changed_.notify_all();
@@ -253,6 +269,7 @@ void StoreWorker::report_damage(const Damage& damage) {
 
 StoreWorker::Progress StoreWorker::process(Item& item) {
   if (item.hello) return attach_now(item.client, *item.hello);
+  if (item.question) return compare(item);
   if (item.client == client_ && item.client.get() != rejected_ && store_ != nullptr &&
       append(item.client, item.batch) == Progress::kNoRoom) {
     return Progress::kNoRoom;
@@ -264,6 +281,7 @@ StoreWorker::Progress StoreWorker::process(Item& item) {
 }
 
 StoreWorker::Progress StoreWorker::attach_now(const std::shared_ptr<StoreClient>& client, const Hello& hello) {
+  if (digests_ != nullptr) digests_->forget();
   // The position to go on from is that of durable records.
   if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom) return Progress::kNoRoom;
   client_.reset();
@@ -336,6 +354,17 @@ std::optional<std::pair<RefuseCode, std::string>> StoreWorker::reason_to_refuse(
                                                      "; repair it, then restart the receiver");
   }
   return std::nullopt;
+}
+
+// What is asked about must be durable, so that a snapshot has it; a group commit is due anyway when nothing else waits.
+StoreWorker::Progress StoreWorker::compare(Item& item) {
+  if (item.client != client_ || store_ == nullptr) return Progress::kDone;
+  if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom) return Progress::kNoRoom;
+  if (item.client != client_ || store_ == nullptr) return Progress::kDone;  // the commit failed
+  if (digests_ == nullptr) digests_ = std::make_unique<DigestWorker>(server_name_, digest_executor_, clock_);
+  digests_->ask(std::move(*item.question), store_->snapshot(),
+                [client = item.client](const DigestAnswer& answer) { client->store_digest_answer(answer); });
+  return Progress::kDone;
 }
 
 StoreWorker::Progress StoreWorker::append(const std::shared_ptr<StoreClient>& client, const Buffer& batch) {

@@ -26,6 +26,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/receiver/buffer_pool.h"
+#include "daemon/receiver/digest_worker.h"
 #include "daemon/receiver/store_executor.h"
 #include "daemon/receiver/store_jobs.h"
 #include "daemon/store/store.h"
@@ -46,6 +47,8 @@ class StoreClient {
   virtual void store_took(std::size_t bytes) = 0;
   // What was submitted cannot be accepted, or the store has failed: the session is to be closed.
   virtual void store_failed(ByeCode code, const std::string& text) = 0;
+  // An answer to ask_digest(); called from the digest worker's turns.
+  virtual void store_digest_answer(const DigestAnswer& answer) { (void)answer; }
 };
 
 struct StoreStatus {
@@ -72,9 +75,10 @@ struct StoreStatus {
 
 class StoreWorker final : public StoreTask {
  public:
-  // Asks for its first turn, which opens the store if there is one. Executors and clock must outlive it. Background
-  // work (store_jobs.h) runs on `jobs`; null = there is none.
-  StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
+  // Asks for its first turn, which opens the store if there is one. What digest scans ask is read and hashed in turns
+  // of `digest_executor`, so that appends do not wait for it. Background work (store_jobs.h) runs on `jobs`; null =
+  // there is none. Executors and clock must outlive it.
+  StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, StoreExecutor& digest_executor,
               const Clock& clock = system_clock(), StoreExecutor* jobs = nullptr);
   // stop().
   ~StoreWorker() override;
@@ -88,6 +92,9 @@ class StoreWorker final : public StoreTask {
   void attach(std::shared_ptr<StoreClient> client, const Hello& hello);
   // Batches of anybody but the attached client are dropped.
   void submit(std::shared_ptr<StoreClient> client, Buffer batch);
+  // Compares with the content behind everything submitted so far. Answered by store_digest_answer(), unless the client
+  // is not the attached one.
+  void ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question);
   // The client is gone. What it submitted is still taken: it may be all that is left of the server.
   void detach(const StoreClient* client);
 
@@ -112,6 +119,7 @@ class StoreWorker final : public StoreTask {
     std::shared_ptr<StoreClient> client;
     std::optional<Hello> hello;  // attach; else a batch
     Buffer batch;
+    std::optional<DigestQuestion> question;  // instead of a batch
   };
 
   bool next_item();
@@ -124,6 +132,7 @@ class StoreWorker final : public StoreTask {
   Status create_store(const Hello& hello);
   // Why `hello` may not have the store.
   std::optional<std::pair<RefuseCode, std::string>> reason_to_refuse(const Hello& hello) const;
+  Progress compare(Item& item);
   Progress append(const std::shared_ptr<StoreClient>& client, const Buffer& batch);
   bool must_commit();
   Progress commit();
@@ -137,6 +146,7 @@ class StoreWorker final : public StoreTask {
   const std::string server_name_;
   const StoreOptions options_;
   StoreExecutor& executor_;
+  StoreExecutor& digest_executor_;
   const Clock& clock_;
   std::unique_ptr<StoreJobs> jobs_;  // null = none
 
@@ -160,6 +170,8 @@ class StoreWorker final : public StoreTask {
   std::size_t sealed_segments_ = 0;        // as of the last post_jobs()
   std::size_t uncommitted_bytes_ = 0;
   std::uint64_t uncommitted_since_ns_ = 0;
+
+  std::unique_ptr<DigestWorker> digests_;  // with the first question
 };
 
 }  // namespace understudy

@@ -80,6 +80,8 @@ class Copier {
   // The same, but what was not handed out yet becomes dirty again by itself; what was handed out stays claimed.
   void give_up();
   bool active() const { return state_ != State::kIdle; }
+  // Copy mode is on and settled since begin().
+  bool settled() const { return state_ == State::kCopying; }
 
   // Every event that becomes a record, before or after it did.
   void note_event(const CaptureEvent& event);

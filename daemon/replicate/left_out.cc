@@ -120,6 +120,7 @@ std::uint64_t LeftOut::finish() {
     }
   }
   bytes_ += bytes;
+  left_out_ = std::move(claimed);
   state_ = State::kIdle;
   return bytes;
 }

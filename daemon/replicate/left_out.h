@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "daemon/tracker/tracker.h"
@@ -47,6 +48,8 @@ class LeftOut {
   // is under way; else a copy that was read before a loss could be acknowledged for a granule that was claimed here
   // after it. Bytes left out just now.
   std::uint64_t work(std::uint64_t now_ns, bool copier_rests, const std::function<void(const GranuleRange&)>& on_claim);
+  // The granules left out by the last work() that returned more than 0.
+  std::vector<GranuleRange> take_left_out() { return std::exchange(left_out_, {}); }
   // Copying waits.
   bool holds_copy(std::uint64_t now_ns) const;
   // HEAL waits: granules are claimed that nobody reads.
@@ -74,6 +77,7 @@ class LeftOut {
   std::vector<GranuleRange> free_;
   std::size_t next_ = 0;  // of free_, to be claimed
   std::vector<GranuleRange> claimed_;
+  std::vector<GranuleRange> left_out_;
 };
 
 }  // namespace understudy

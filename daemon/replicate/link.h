@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "daemon/base/result.h"
+#include "daemon/digest/digest_message.h"
 #include "daemon/record/batch.h"
 #include "daemon/record/record.h"
 
@@ -29,6 +30,7 @@ struct LinkUp {
   // Whole disks under the store, when known, as TrackedDisk::device (major << 20 | minor); they mean something only on
   // the machine of receiver_boot_id.
   std::vector<std::uint64_t> store_devices;
+  bool digests = false;                     // it answers ask_digest()
 };
 // Everything up to seq is on stable storage at the receiver (I5).
 struct LinkAck { Seq seq = 0; };
@@ -39,7 +41,10 @@ struct LinkRefused { Error error; };
 // The receiver says something people should know, e.g. that its disk is full and acks have stopped.
 struct LinkNotice { bool active = false; std::string code; std::string text; };
 
-using LinkEvent = std::variant<LinkUp, LinkAck, LinkDown, LinkRefused, LinkNotice>;
+// What the receiver says to a question of ask_digest().
+struct LinkDigestAnswer { DigestAnswer answer; };
+
+using LinkEvent = std::variant<LinkUp, LinkAck, LinkDown, LinkRefused, LinkNotice, LinkDigestAnswer>;
 
 // A batch on its way out: records plus whatever keeps their payload memory alive until it is encoded.
 struct OutgoingBatch {
@@ -69,6 +74,10 @@ class Link {
   // Queues a batch. Only between LinkUp and LinkDown/LinkRefused; else it is dropped (the records are still in the
   // ring).
   virtual void send(std::unique_ptr<OutgoingBatch> batch) = 0;
+  // Asks about a region as of question.seq, which is the last seq that was given to send(); the answer comes as an
+  // event, or never when the session ends before. Only when LinkUp said that the receiver can; else the question is
+  // dropped.
+  virtual void ask_digest(const DigestQuestion& question) { (void)question; }
   virtual LinkStatistics statistics() const = 0;
 };
 

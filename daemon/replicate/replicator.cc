@@ -27,7 +27,7 @@ StreamWriterOptions stream_options(const ReplicatorOptions& options) {
 }  // namespace
 
 Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link,
-                       const Clock& clock)
+                       const Clock& clock, DiskReader* digest_reader)
     : options_(options),
       tracker_(tracker),
       reader_(reader),
@@ -35,7 +35,8 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
       clock_(clock),
       writer_(stream_options(options), clock),
       copier_(tracker, reader, options.copier),
-      left_out_(tracker, options.survey_wait_ns) {
+      left_out_(tracker, options.survey_wait_ns),
+      digests_(tracker, digest_reader, options.disks, options.digest) {
   CHECK_EQ(options_.disks.size(), tracker_.disks().size());
   std::sort(options_.disks.begin(), options_.disks.end(),
             [](const DiskGeometry& a, const DiskGeometry& b) { return a.disk < b.disk; });
@@ -48,6 +49,7 @@ Replicator::Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskR
 }
 
 Replicator::~Replicator() {
+  end_scans(Error(ErrorKind::kClosed, "digest scan: the agent stopped before it ended"));
   for (PendingMark& mark : marks_) {
     mark.done(Error(ErrorKind::kClosed, "mark '" + mark.name + "': the agent stopped before it was acknowledged"));
   }
@@ -65,9 +67,11 @@ StepResult Replicator::step() {
     if (capture_unprovable()) renew_generation("the kernel skipped capture programs");
     again = pump_events();
     if (streaming()) run_copies();
+    if (streaming()) run_digests();
     if (streaming()) try_heal();
   } else {
     (void)copier_.work(now_ns_, false, [](const GranuleRange&) {});  // frees the buffers of reads that end now
+    run_digests();
     look_for_unsent_event();
   }
   watch_gate();
@@ -89,6 +93,8 @@ StepResult Replicator::next_step(bool again) {
   if (const auto at = copier_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
   if (const auto at = left_out_.wake_at_ns(now_ns_); at && streaming()) no_later_than(*at);
   if (copier_.active() && copier_.chunks_in_use() > 0) no_later_than(now_ns_ + kBusyNs);
+  if (const auto at = digests_.wake_at_ns(); at && streaming()) no_later_than(std::max(*at, now_ns_ + kBusyNs));
+  if (digests_.reading()) no_later_than(now_ns_ + kBusyNs);
   if (session_ && !writer_.empty()) {
     // A batch is open: let it fill until it is due, without a wake-up for each event.
     no_later_than(writer_.due_at_ns());
@@ -112,6 +118,9 @@ void Replicator::poll_link() {
       on_link_up(*up);
     } else if (const auto* ack = std::get_if<LinkAck>(&*event)) {
       on_ack(ack->seq);
+    } else if (const auto* answer = std::get_if<LinkDigestAnswer>(&*event)) {
+      if (!session_) continue;
+      if (const auto question = digests_.take_answer(answer->answer)) link_.ask_digest(*question);
     } else if (const auto* down = std::get_if<LinkDown>(&*event)) {
       on_link_down(down->error);
     } else if (const auto* refused = std::get_if<LinkRefused>(&*event)) {
@@ -169,6 +178,7 @@ void Replicator::begin_session(const LinkUp& up) {
        "connected to receiver '" + up.receiver_name + "', which has seq " + std::to_string(up.position.seq) +
            (plan.reason.empty() ? std::string() : "; " + plan.reason));
   copier_.abort();
+  digests_.session_up(up.digests);
   if (plan.start == SessionStart::kContinue) {
     if (tracker_.seek(up.position.cursor.position).ok()) {
       apply_acknowledged(up.position.seq);
@@ -220,6 +230,7 @@ void Replicator::on_link_down(const Error& error) {
   writer_.drop_open_batch();
   copier_.abort();
   left_out_.reset();
+  interrupt_digests();
   notice_.clear();
   unsent_event_ns_ = 0;
   if (Status status = tracker_.seek(tracker_.tail()); !status.ok()) {

@@ -33,6 +33,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/replicate/acknowledgement.h"
 #include "daemon/replicate/copier.h"
+#include "daemon/replicate/digest_runner.h"
 #include "daemon/replicate/disk_reader.h"
 #include "daemon/replicate/gap_tracker.h"
 #include "daemon/replicate/left_out.h"
@@ -60,6 +61,7 @@ struct ReplicatorOptions {
   // Events that have waited longer than this are not sent one by one any more; 0 = all are (replicator_backlog.cc).
   std::uint64_t collapse_after_ns = 0;
   std::uint32_t events_per_step_max = 8192;       // so that acknowledgements are seen in between
+  DigestOptions digest;
   std::uint64_t size_check_ns = 3'000'000'000;    // how often the sizes of the disks are looked at
   std::uint64_t survey_wait_ns = 0;               // how long a full copy waits for leave_out(); 0 = it is not asked for
   ReplicationState state;                         // what the last process kept, and the policy
@@ -69,7 +71,8 @@ struct ReplicatorOptions {
 struct ReplicatorEvent {
   enum class Kind : std::uint8_t {
     kLinkUp, kLinkDown, kLinkRefused, kLinkNotice, kCopyStarted, kCopyFinished, kGapOpened, kGapHealed,
-    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal, kState, kError,
+    kCaptureUnprovable, kDiskChanged, kDiskReadFailed, kRefused, kInternal, kState, kError, kDigestScan,
+    kDigestDifference,
   };
   enum class Severity : std::uint8_t { kInfo, kWarning, kError };
   Kind kind = Kind::kInternal;
@@ -96,10 +99,13 @@ class Replicator {
   using MarkDone = std::function<void(Result<Seq>)>;
   // What a mark says; nullopt = not known yet. Called on the replicator's thread, often; must not block.
   using MarkDescription = std::function<std::optional<MarkInfo>()>;
+  using DigestDone = std::function<void(Result<DigestProgress>)>;
 
   // All must outlive the replicator. Batches given to the link point into the tracker's ring and the reader's buffers:
   // the link goes first, then these.
-  Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link, const Clock& clock);
+  // `digest_reader`: for digest scans; null = there are none.
+  Replicator(const ReplicatorOptions& options, Tracker& tracker, DiskReader& reader, Link& link, const Clock& clock,
+             DiskReader* digest_reader = nullptr);
   ~Replicator();
   Replicator(const Replicator&) = delete;
   Replicator& operator=(const Replicator&) = delete;
@@ -116,8 +122,16 @@ class Replicator {
   void request_mark_described_later(std::string name, MarkDescription description, std::uint64_t deadline_ns,
                                     MarkDone done);
 
+  // Compares the disks with the replica by digests (digest_runner.h). kRepair: in a gap of its own, and what differs is
+  // copied; kScrub: waits for the end of the scrub's round. `done` is called from a later step() with what was found,
+  // or an error: kRefused when the receiver cannot compare, kBusy while a copy is under way anyway, kClosed when
+  // session or replicator end before (the gap of a repair stays open, and the next session goes on with it).
+  void request_digest_scan(DigestPurpose purpose, DigestDone done);
+  DigestRunner& digests() { return digests_; }
+
   // Stop, restart or repair replication (replication_state.h). kRefused where it is not legal now, or where the cause
-  // of an error still holds, with the reason; else it has begun, or there was nothing to do.
+  // of an error still holds, with the reason; else it has begun, or there was nothing to do. A repair in real time is a
+  // digest scan and changes no state.
   Status command(ReplicationCommand command);
   void set_auto_resume(bool on);
   const ReplicationState& replication_state() const { return state_; }
@@ -128,7 +142,8 @@ class Replicator {
   bool stop_complete() const;
 
   // A full copy began: the number of a survey of the disks, to be made from scratch now and answered by leave_out().
-  std::optional<std::uint64_t> take_survey_request() { return left_out_.take_request(); }
+  // From then on no earlier proof counts (digest_proofs.h): what the survey finds may differ.
+  std::optional<std::uint64_t> take_survey_request();
   // Granules that the survey `request` found to be free (daemon/source): they are not copied, unless writes were lost
   // since it was asked for.
   void leave_out(std::uint64_t request, std::vector<GranuleRange> free) { left_out_.offer(request, std::move(free)); }
@@ -218,12 +233,26 @@ class Replicator {
   bool mark_holds(std::uint64_t position) const;
   void fail_mark(std::size_t index, Error error);
 
+  // --- replicator_digest.cc ---
+  void run_digests();
+  void interrupt_digests();
+  void suspend_digests();
+  void start_repair();
+  Status repair_in_realtime();
+  void begin_comparison();
+  void compare_dirty(DigestPurpose purpose);
+  void note_left_out();
+  void end_scans(const Error& error);
+  void report_finished(const DigestProgress& progress);
+  void report_findings(std::vector<DigestFinding> findings);
+
   // --- replicator_status.cc: what is shown ---
   void begin_progress();
   void refresh_progress();
   RateSample sample_rates();
   void show_rates(ReplicationStatus& status);
   std::optional<std::uint64_t> copy_left_ns(const ReplicationStatus& status) const;
+  void show_digests(ReplicationStatus& status);
   CopyScope scope() const;
   std::uint64_t oldest_event_ns() const;
   void look_for_unsent_event();
@@ -244,6 +273,18 @@ class Replicator {
   StreamWriter writer_;
   Copier copier_;
   LeftOut left_out_;
+  DigestRunner digests_;
+  std::vector<std::pair<DigestPurpose, DigestDone>> scans_;  // that somebody waits for
+  bool repair_wanted_ = false;
+  bool repair_interrupted_ = false;    // by the end of a session; the next one goes on with it
+  bool gap_repairs_ = false;           // everything is compared in this gap: what is free may be left out again
+  std::optional<std::uint64_t> repair_losses_;  // at its beginning, when nothing else explains a difference
+  std::uint64_t findings_total_ = 0;   // bytes that a scrub found different
+  std::string last_finding_;
+  std::uint64_t scrub_round_wall_ns_ = 0;  // when the last whole round ended
+  std::uint64_t proved_bytes_ = 0;     // within kProvedWindowNs, as of proved_at_ns_
+  std::uint64_t provable_bytes_ = 0;
+  std::uint64_t proved_at_ns_ = 0;
   Acknowledgement acknowledgement_;
   RpoMeter rpo_;
   PhaseState phase_;

@@ -45,6 +45,7 @@ bool Replicator::collapse_backlog(std::uint64_t oldest_ns) {
   }
   if (events == 0) return false;
   copier_.abort();
+  digests_.abort();  // it was not told of what is passed over here
   acknowledgement_.forget_copies();
   tracker_.dirty().unclaim_all();
   const std::uint64_t since_ns = gap_.is_open() ? std::min(gap_since_ns_, oldest_ns) : oldest_ns;
@@ -61,6 +62,7 @@ bool Replicator::collapse_backlog(std::uint64_t oldest_ns) {
   gap_since_ns_ = since_ns;
   gap_since_wall_ns_ = since_wall_ns;
   flush_ = true;
+  begin_comparison();
   return true;
 }
 

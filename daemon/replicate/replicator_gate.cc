@@ -46,6 +46,7 @@ void Replicator::open_gate() {
     // meanwhile shows in the loss figures, as always.
     catch_up_position_ = tracker_.head();
     if (gap_.is_open()) start_copier();
+    begin_comparison();
     feed(StateEventKind::kSession);
   }
 }
@@ -58,6 +59,7 @@ void Replicator::drain_gate() {
   hold_position_ = tracker_.head();
   copier_.give_up();
   left_out_.give_up();
+  suspend_digests();
   flush_ = true;
 }
 
@@ -65,6 +67,7 @@ void Replicator::close_gate() {
   gate_ = Gate::kClosed;
   copier_.give_up();
   left_out_.give_up();
+  suspend_digests();
 }
 
 void Replicator::watch_gate() {
@@ -88,21 +91,26 @@ void Replicator::start_copier() {
   if (gate_ != Gate::kOpen || copier_.active()) return;
   copier_.begin();
   left_out_.give_up();
-  if (scope() == CopyScope::kAll) left_out_.begin(now_ns_);
+  if (scope() == CopyScope::kAll || gap_repairs_) left_out_.begin(now_ns_);
 }
 
 void Replicator::mark_all_dirty() {
   for (const TrackedDisk& disk : tracker_.disks()) tracker_.dirty().mark(disk.slot, 0, disk.size_bytes);
 }
 
-// Repair. Whatever the replica holds, it is copied again, inside a gap of its own.
+// Repair, inside a gap of its own: everything is compared and what differs is copied; with a receiver that cannot
+// compare, everything is copied.
 void Replicator::verify_all() {
   if (!streaming()) return;
+  repair_losses_.reset();
+  if (!gap_.is_open() && tracker_.losses().total == gap_.accounted_losses()) repair_losses_ = gap_.accounted_losses();
+  gap_repairs_ = true;
   // In this order: a granule that is dirty before the GAP stands in the stream cannot be missed by its HEAL.
   mark_all_dirty();
   gap_.open(GapReason::kRequested, gap_.accounted_losses());
   if (!insert_gap(GapReason::kRequested)) return;
   flush_ = true;
+  begin_comparison();
   feed(StateEventKind::kVerifyBegun);
 }
 
@@ -110,6 +118,9 @@ Status Replicator::command(ReplicationCommand command) {
   static constexpr StateEventKind kKinds[] = {StateEventKind::kStop, StateEventKind::kRestart,
                                               StateEventKind::kRepair};
   now_ns_ = clock_.boot_ns();
+  if (command == ReplicationCommand::kRepair && state_.state == ReplicationStateName::kRealtime) {
+    return repair_in_realtime();
+  }
   const StateEventKind kind = kKinds[static_cast<std::size_t>(command)];
   const StateStep step = replication_step(state_, {kind, scope(), ErrorReason::kNone});
   if (!step.refused.empty()) return Error(ErrorKind::kRefused, step.refused);

@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t kRateSampleNs = 1'000'000'000;
 constexpr std::size_t kRateSamplesMax = 6;
 constexpr std::uint64_t kProgressNs = 1'000'000'000;  // counting granules reads the whole dirty map
+constexpr std::uint64_t kProvedWindowNs = 24ull * 3600 * 1'000'000'000;
 constexpr std::size_t kEventsMax = 256;               // waiting to be logged; further ones are dropped
 
 }  // namespace
@@ -127,6 +128,28 @@ std::optional<ReplicatorEvent> Replicator::take_event() {
   return event;
 }
 
+void Replicator::show_digests(ReplicationStatus& status) {
+  status.digest_possible = digests_.possible();
+  status.digest_active = digests_.active();
+  status.digest = digests_.progress();
+  status.digest_wire_bytes = digests_.wire_bytes();
+  status.scrub_enabled = digests_.options().scrub_enabled;
+  if (proved_at_ns_ == 0 || now_ns_ - proved_at_ns_ >= kProgressNs) {
+    proved_at_ns_ = std::max<std::uint64_t>(now_ns_, 1);
+    const std::uint64_t wall_ns = clock_.wall_ns();
+    provable_bytes_ = digests_.proofs().provable_bytes();
+    proved_bytes_ = digests_.proofs().proved_bytes(wall_ns - std::min(wall_ns, kProvedWindowNs));
+  }
+  status.proved_bytes = proved_bytes_;
+  status.provable_bytes = provable_bytes_;
+  status.scrub_period_ns = digests_.options().scrub_period_ns;
+  status.scrub_bytes_per_second = digests_.options().scrub_bytes_per_second;
+  status.proved_window_ns = kProvedWindowNs;
+  status.scrub_round_wall_ns = scrub_round_wall_ns_;
+  status.findings_bytes = findings_total_;
+  status.last_finding = last_finding_;
+}
+
 Replicator::RateSample Replicator::sample_rates() {
   const LinkStatistics link = link_.statistics();
   RateSample sample{now_ns_, link.raw_bytes_sent, link.wire_bytes_sent, tracker_.losses().ring_full, 0};
@@ -213,6 +236,7 @@ ReplicationStatus Replicator::status() {
   const bool all_acknowledged = session_ && writer_.empty() && acknowledgement_.pending_batches() == 0;
   status.backlog_bytes = tracker_.head() - (all_acknowledged ? tracker_.cursor() : tracker_.tail());
   status.ring_bytes = tracker_.ring_bytes();
+  show_digests(status);
   show_rates(status);
   status.losses = tracker_.losses();
   status.gap_open = gap_.is_open();

@@ -43,6 +43,7 @@ void Replicator::continue_stream(const SessionPlan& plan, const StreamPosition& 
   } else if (gap_.is_open()) {
     in_gap_ = true;
     start_copier();
+    begin_comparison();
   }
 }
 
@@ -62,13 +63,17 @@ Status Replicator::start_stream_anew(Seq last_seq, std::uint64_t generation, Gap
   }
   RETURN_IF_ERROR(tracker_.seek(head));
   mark_all_dirty();
+  digests_.proofs().begin_full_copy();
   in_gap_ = false;
-  gap_partial_ = false;
+  gap_partial_ = gap_repairs_ = false;
+  repair_losses_.reset();
   writer_.resume(last_seq, generation, {tracker_.capture_id(), head, losses.total}, last_time_ns);
   gap_.start_anew(reason, losses.total, initial_copy_done, generation);
   geometry_unsent_ = send_geometry;
   if (geometry_unsent_) writer_.add_geometry(options_.disks);
   insert_gap(reason);  // never of a kind that needs a batch to be sent before
+  digests_.abort();
+  begin_comparison();
   return ok_status();
 }
 
@@ -86,6 +91,7 @@ void Replicator::renew_generation(const std::string& why) {
   if (heal_seq_ > sent_seq_) heal_seq_ = 0;
   acknowledgement_.forget_copies();
   copier_.abort();
+  digests_.abort();
   Status status = tracker_.renew_capture_id();
   if (status.ok()) {
     unprovable_seen_ = tracker_.losses().unprovable;
@@ -165,6 +171,7 @@ bool Replicator::add_captured(const CaptureEvent& event) {
   place_marks(event.position - 1);
   writer_.add_event(event);
   copier_.note_event(event);
+  digests_.note_event(event);
   return true;
 }
 
@@ -179,8 +186,13 @@ bool Replicator::account_when_drained() {
   if (gap_.is_open()) return true;
   for (const TrackedDisk& disk : tracker_.disks()) {
     if (tracker_.dirty().dirty_count(disk.slot) == 0) continue;
-    gap_.open(GapReason::kOverflow, losses.total);
-    return insert_gap(GapReason::kOverflow);
+    // It may be equal all the same: compared first. A repair whose gap never became durable goes on as one.
+    const bool repair = std::exchange(repair_interrupted_, false);
+    const GapReason reason = repair ? GapReason::kRequested : GapReason::kOverflow;
+    gap_.open(reason, losses.total);
+    const bool inserted = insert_gap(reason);
+    if (inserted) compare_dirty(repair ? DigestPurpose::kRepair : DigestPurpose::kAfterCrash);
+    return inserted;
   }
   return true;
 }
@@ -218,19 +230,17 @@ bool Replicator::insert_gap(GapReason reason) {
 }
 
 void Replicator::run_copies() {
-  const std::uint64_t left_out_bytes =
-      gate_ != Gate::kOpen ? 0
-                           : left_out_.work(now_ns_, copier_.chunks_in_use() == 0, [this](const GranuleRange& range) {
-                               acknowledgement_.copy_superseded(range);
-                             });
+  const auto superseded = [this](const GranuleRange& range) { acknowledgement_.copy_superseded(range); };
+  const bool others_rest = copier_.chunks_in_use() == 0 && !digests_.claims();
+  const std::uint64_t left_out_bytes = gate_ == Gate::kOpen ? left_out_.work(now_ns_, others_rest, superseded) : 0;
   if (left_out_bytes > 0) {
+    note_left_out();
     copy_total_bytes_ -= std::min(copy_total_bytes_, left_out_bytes);
     progress_at_ns_ = 0;
   }
-  const bool may_claim = gap_.is_open() && !stopping_ && gate_ == Gate::kOpen && !left_out_.holds_copy(now_ns_);
-  const Status status = copier_.work(now_ns_, may_claim, [this](const GranuleRange& range) {
-    acknowledgement_.copy_superseded(range);
-  });
+  const bool may_claim = gap_.is_open() && !stopping_ && gate_ == Gate::kOpen && !left_out_.holds_copy(now_ns_) &&
+                         !digests_.clearing();
+  const Status status = copier_.work(now_ns_, may_claim, superseded);
   if (!status.ok()) last_error_ = status.error().message();
   for (std::uint32_t i = 0; i < kChunksPerStepMax && (copy_window_open_ || (window_open_ && copy_owed())); ++i) {
     const auto chunk = copier_.take_ready(tracker_.cursor());
@@ -283,7 +293,7 @@ bool Replicator::emit(const CopyChunk& chunk) {
 // submitted after all the reads, and moves the loss count before any later event. The copies are durable and their
 // granules finished: an agent that is killed behind the HEAL leaves nothing that looks dirty to the next one.
 void Replicator::try_heal() {
-  if (!gap_.is_open() || stopping_ || gate_ != Gate::kOpen || left_out_.holds_heal()) return;
+  if (!gap_.is_open() || stopping_ || gate_ != Gate::kOpen || left_out_.holds_heal() || digests_.clearing()) return;
   if (!copier_.pass_found_nothing()) return;
   if (acknowledgement_.pending_copies() > 0) return;
   if (tracker_.losses().total != gap_.accounted_losses()) return;
@@ -295,7 +305,7 @@ void Replicator::try_heal() {
   if (!*clean || tracker_.losses().total != gap_.accounted_losses()) return;
   heal_seq_ = writer_.add_heal();
   gap_.heal();
-  in_gap_ = gap_partial_ = false;
+  in_gap_ = gap_partial_ = gap_repairs_ = false;
   copier_.abort();
   left_out_.reset();
   flush_ = true;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/record/record.h"
+#include "daemon/replicate/digest_runner.h"
 #include "daemon/replicate/link.h"
 #include "daemon/replicate/phase.h"
 #include "daemon/replicate/replication_state.h"
@@ -58,6 +59,23 @@ struct ReplicationStatus {
 
   // How old all of this is: more than 0 when the replication thread does not answer. rpo_now_ns has grown with it.
   std::uint64_t age_ns = 0;
+
+  // Digest scans (digest_runner.h).
+  bool digest_possible = false;       // the receiver can compare
+  bool digest_active = false;
+  DigestProgress digest;              // of the scan that runs, or ran last
+  std::uint64_t digest_wire_bytes = 0;  // questions and answers since the agent's start
+  bool scrub_enabled = false;
+  std::uint64_t scrub_period_ns = 0;
+  std::uint64_t scrub_bytes_per_second = 0;
+  // Proved equal to the replica within proved_window_ns, of provable_bytes: the disks without free space that a full
+  // copy left out.
+  std::uint64_t proved_bytes = 0;
+  std::uint64_t provable_bytes = 0;
+  std::uint64_t proved_window_ns = 0;
+  std::uint64_t scrub_round_wall_ns = 0;  // when the scrub was last through; 0 = not yet
+  std::uint64_t findings_bytes = 0;   // that a scrub found different though nothing lost explains it, since the start
+  std::string last_finding;           // in words; empty = none
 
   Losses losses;
   bool gap_open = false;

@@ -13,7 +13,8 @@ Status ClientSession::admit(const FrameHeader& header) const {
   bool expected = false;
   switch (header.type) {
     case FrameType::kWelcome: expected = state() == State::kExpectWelcome; break;
-    case FrameType::kAck: expected = state() == State::kStreaming; break;
+    case FrameType::kAck:
+    case FrameType::kDigestAnswer: expected = state() == State::kStreaming; break;
     case FrameType::kRefuse:
     case FrameType::kNotice:
     case FrameType::kPing:
@@ -22,7 +23,8 @@ Status ClientSession::admit(const FrameHeader& header) const {
     case FrameType::kHello:
     case FrameType::kBatch:
     case FrameType::kDeltaCache:
-    case FrameType::kDeltaBatch: break;
+    case FrameType::kDeltaBatch:
+    case FrameType::kDigestQuestion: break;
   }
   if (expected) return ok_status();
   return Error(ErrorKind::kCorrupt,
@@ -66,6 +68,8 @@ void ClientSession::connected(const PeerIdentity& peer, std::vector<SessionActio
 void ClientSession::received(Message message, std::vector<SessionAction>& actions) {
   if (auto* accepted = std::get_if<Welcome>(&message); accepted != nullptr && state_ == State::kExpectWelcome) {
     welcome(std::move(*accepted), actions);
+  } else if (auto* answer = std::get_if<DigestAnswer>(&message); answer != nullptr && state_ == State::kStreaming) {
+    actions.emplace_back(SessionDigestAnswer{std::move(*answer)});
   } else if (const auto* durable = std::get_if<Ack>(&message); durable != nullptr && state_ == State::kStreaming) {
     ack(durable->seq, actions);
   } else if (auto* notice = std::get_if<Notice>(&message)) {

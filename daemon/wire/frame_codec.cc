@@ -201,6 +201,11 @@ void append_payload(const Notice& notice, std::vector<std::byte>& out) {
   append_text(text, out);
 }
 
+void append_payload(const DigestQuestion& question, std::vector<std::byte>& out) {
+  encode_digest_question(question, out);
+}
+void append_payload(const DigestAnswer& answer, std::vector<std::byte>& out) { encode_digest_answer(answer, out); }
+
 Result<std::vector<DiskGeometry>> read_geometry(std::span<const std::byte> bytes) {
   if (bytes.empty()) return std::vector<DiskGeometry>();
   return decode_geometry(bytes);
@@ -371,6 +376,8 @@ std::string_view frame_type_name(FrameType type) {
     case FrameType::kBye: return "bye";
     case FrameType::kDeltaCache: return "delta-cache";
     case FrameType::kDeltaBatch: return "delta-batch";
+    case FrameType::kDigestQuestion: return "digest-question";
+    case FrameType::kDigestAnswer: return "digest-answer";
   }
   return "unknown";
 }
@@ -410,6 +417,8 @@ std::uint32_t payload_bytes_max(FrameType type) {
     case FrameType::kAck:
     case FrameType::kPing:
     case FrameType::kPong: return sizeof(NumberBytes);
+    case FrameType::kDigestQuestion: return kDigestQuestionBytesMax;
+    case FrameType::kDigestAnswer: return kDigestAnswerBytesMax;
   }
   return 0;
 }
@@ -467,6 +476,14 @@ Result<Message> decode_payload(FrameType type, std::span<const std::byte> payloa
     case FrameType::kBye: return decode_reason(type, payload);
     case FrameType::kNotice: return decode_notice(payload);
     case FrameType::kBatch: return Message(BatchFrame{payload});
+    case FrameType::kDigestQuestion: {
+      ASSIGN_OR_RETURN(DigestQuestion question, decode_digest_question(payload));
+      return Message(std::move(question));
+    }
+    case FrameType::kDigestAnswer: {
+      ASSIGN_OR_RETURN(DigestAnswer answer, decode_digest_answer(payload));
+      return Message(std::move(answer));
+    }
     case FrameType::kDeltaBatch: return Message(DeltaBatchFrame{payload});
     case FrameType::kDeltaCache:
     case FrameType::kAck:

@@ -14,6 +14,7 @@
 
 #include "daemon/base/result.h"
 #include "daemon/base/uuid.h"
+#include "daemon/digest/digest_message.h"
 #include "daemon/record/record.h"
 #include "daemon/wire/frame_format.h"
 
@@ -22,7 +23,7 @@ namespace understudy {
 // What both ends say of the protocol they speak.
 struct WireFeatures {
   std::uint32_t version = kWireVersion;
-  std::uint32_t compatible = kWireLz4 | kWireZstd | kWireDeltas;
+  std::uint32_t compatible = kWireLz4 | kWireZstd | kWireDeltas | kWireDigest;
   std::uint32_t incompatible = 0;
   // A name for each bit set in `incompatible`, lowest first, so that a peer that has never heard of it can name it.
   std::vector<std::string> incompatible_names;
@@ -113,7 +114,7 @@ struct DeltaBatchFrame {
 
 // In the order of FrameType.
 using Message = std::variant<Hello, Welcome, Refuse, BatchFrame, Ack, Notice, Ping, Pong, Bye, DeltaCacheSize,
-                             DeltaBatchFrame>;
+                             DeltaBatchFrame, DigestQuestion, DigestAnswer>;
 
 struct FrameHeader {
   FrameType type = FrameType::kPing;

@@ -30,8 +30,11 @@ enum class FrameType : std::uint8_t {
   // Only to a receiver whose WELCOME has kWireDeltas.
   kDeltaCache = 10,  // agent -> receiver: both caches are empty from here on, and so large
   kDeltaBatch = 11,  // agent -> receiver: one batch as what changed against the cache
+  // Only when both ends have kWireDigest.
+  kDigestQuestion = 12,  // agent -> receiver: is this region the same there?
+  kDigestAnswer = 13,    // receiver -> agent
 };
-inline constexpr std::uint8_t kFrameTypeMax = 11;
+inline constexpr std::uint8_t kFrameTypeMax = 13;
 
 // Limits of payloads; a frame above its limit ends the session before anything is allocated for it.
 inline constexpr std::uint32_t kHelloBytesMax = 64u << 10;
@@ -53,6 +56,7 @@ inline constexpr std::size_t kWireDevicesMax = 256;        // disks under a stor
 inline constexpr std::uint32_t kWireLz4 = 1u << 0;   // the sender can decode lz4 batches
 inline constexpr std::uint32_t kWireZstd = 1u << 1;  // the sender can decode zstd batches
 inline constexpr std::uint32_t kWireDeltas = 1u << 2;  // the sender can decode DELTA_BATCH
+inline constexpr std::uint32_t kWireDigest = 1u << 3;  // the sender understands the frames of a digest scan
 // Incompatible flags: a peer that does not know one refuses the session, naming it. None is defined in version 1.
 inline constexpr std::uint32_t kWireIncompatibleKnown = 0;
 

@@ -31,6 +31,7 @@ Status ServerSession::admit(const FrameHeader& header) const {
     case FrameType::kPong:
     case FrameType::kRefuse:
     case FrameType::kBye: return ok_status();
+    case FrameType::kDigestQuestion:
     case FrameType::kBatch:
       if (state_ == State::kStreaming) return ok_status();
       return unexpected("before welcome");
@@ -72,6 +73,9 @@ void ServerSession::step(SessionEvent event, std::uint64_t now_ns, std::vector<S
     if (state_ != State::kStreaming || committed->seq <= acked_seq_) return;
     acked_seq_ = committed->seq;
     actions.emplace_back(SendMessage{Ack{acked_seq_}});
+  } else if (auto* answered = std::get_if<DigestAnswered>(&event)) {
+    if (state_ != State::kStreaming) return;
+    actions.emplace_back(SendMessage{std::move(answered->answer)});
   } else if (auto* notice = std::get_if<NoticeChanged>(&event)) {
     if (state_ != State::kAttaching && state_ != State::kStreaming) return;
     actions.emplace_back(SendMessage{std::move(notice->notice)});
@@ -94,6 +98,9 @@ void ServerSession::received(Message message, std::vector<SessionAction>& action
     hello(std::move(*first), actions);
   } else if (std::holds_alternative<BatchFrame>(message) && state_ == State::kStreaming) {
     actions.emplace_back(DeliverBatch{});
+  } else if (auto* question = std::get_if<DigestQuestion>(&message);
+             question != nullptr && state_ == State::kStreaming) {
+    actions.emplace_back(DeliverDigestQuestion{std::move(*question)});
   } else if (std::holds_alternative<DeltaBatchFrame>(message) && state_ == State::kStreaming) {
     actions.emplace_back(DeliverDelta{});
   } else if (const auto* size = std::get_if<DeltaCacheSize>(&message); size != nullptr && state_ == State::kStreaming) {

@@ -38,6 +38,10 @@ struct AttachStore {
 };
 // Receiver: hand the batch that was just received to the store.
 struct DeliverBatch {};
+// Receiver: hand the question to the store, behind the batches before it.
+struct DeliverDigestQuestion {
+  DigestQuestion question;
+};
 // Receiver: rebuild the batch that was just received as a delta, and hand it to the store.
 struct DeliverDelta {};
 // Receiver: empty the cache for deltas; from now on it is so large.
@@ -54,14 +58,17 @@ struct SessionAck {
 struct SessionNotice {
   Notice notice;
 };
+struct SessionDigestAnswer {
+  DigestAnswer answer;
+};
 // Send what is queued, close, and report. `refused`: one of the two will not have the other; not worth an early retry.
 struct CloseSession {
   Error error;
   bool refused = false;
 };
 using SessionAction =
-    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDelta, ResizeDeltaCache, SessionUp, SessionAck,
-                 SessionNotice, CloseSession>;
+    std::variant<SendMessage, AttachStore, DeliverBatch, DeliverDelta, ResizeDeltaCache, DeliverDigestQuestion,
+                 SessionUp, SessionAck, SessionNotice, SessionDigestAnswer, CloseSession>;
 
 // --- events ---
 // TLS is up and the peer's certificate is proved.
@@ -94,6 +101,10 @@ struct AttachRefused {
 struct Committed {
   Seq seq = 0;
 };
+// Receiver: what the store says to a question.
+struct DigestAnswered {
+  DigestAnswer answer;
+};
 struct NoticeChanged {
   Notice notice;
 };
@@ -103,7 +114,7 @@ struct StopSession {
   std::string text;
 };
 using SessionEvent = std::variant<PeerConnected, FrameReceived, BytesReceived, BytesSent, ClockTick, BatchSent,
-                                  Attached, AttachRefused, Committed, NoticeChanged, StopSession>;
+                                  Attached, AttachRefused, Committed, DigestAnswered, NoticeChanged, StopSession>;
 
 // What is the same at both ends: signs of life, and how a session ends.
 class SessionBase {

@@ -110,6 +110,16 @@ class TlsLink::Connection {
     encoder_.push(std::move(batch));
   }
 
+  // Waits until the batches it is about are written, and goes out before those behind it.
+  void ask_digest(const DigestQuestion& question) {
+    {
+      std::lock_guard lock(mutex_);
+      if (polled_session_ == 0 || polled_session_ != live_session_) return;
+      questions_.push_back(question);
+    }
+    schedule_pump();
+  }
+
   LinkStatistics statistics() const {
     LinkStatistics statistics;
     statistics.batches_sent = batches_sent_.load(std::memory_order_relaxed);
@@ -292,6 +302,8 @@ class TlsLink::Connection {
         append_frame(message->message, control_);
       } else if (auto* up = std::get_if<SessionUp>(&action)) {
         session_up(std::move(up->welcome));
+      } else if (auto* answer = std::get_if<SessionDigestAnswer>(&action)) {
+        push_event(LinkDigestAnswer{std::move(answer->answer)});
       } else if (const auto* ack = std::get_if<SessionAck>(&action)) {
         retry_ns_ = options_.retry_ns_min;
         push_event(LinkAck{ack->seq});
@@ -314,6 +326,8 @@ class TlsLink::Connection {
     up.receiver_name = std::move(welcome.receiver_name);
     up.receiver_boot_id = welcome.boot_id;
     up.store_devices = std::move(welcome.store_devices);
+    up.digests = (welcome.features.compatible & kWireDigest) != 0;
+    written_seq_ = up.position.seq;
     up_since_ns_ = now_ns();
     last_down_text_.clear();
     std::uint64_t number = 0;
@@ -401,12 +415,25 @@ class TlsLink::Connection {
     if (batch_) return std::span<const std::byte>(batch_->frame).subspan(batch_done_);
     if (control_done_ < control_.size()) return std::span<const std::byte>(control_).subspan(control_done_);
     if (session_->state() != ClientSession::State::kStreaming) return {};
-    batch_ = encoder_.pop();
-    if (!batch_) return {};
+    if (!next_batch_) next_batch_ = encoder_.pop();
+    if (take_question()) return std::span<const std::byte>(control_).subspan(control_done_);
+    if (!next_batch_) return {};
+    batch_ = std::exchange(next_batch_, std::nullopt);
     batch_done_ = 0;
     writing_bytes_.store(batch_->raw_bytes, std::memory_order_relaxed);
-    step(BatchSent{batch_->info.last_seq()});
+    written_seq_ = batch_->info.last_seq();
+    step(BatchSent{written_seq_});
     return batch_->frame;
+  }
+
+  // A question that is due now becomes a frame. One that the user asked before it sent the next batch is seen here in
+  // any case: it was queued before that batch was.
+  bool take_question() {
+    std::lock_guard lock(mutex_);
+    if (questions_.empty() || questions_.front().seq > written_seq_) return false;
+    append_frame(questions_.front(), control_);
+    questions_.pop_front();
+    return true;
   }
 
   void output_taken(std::size_t bytes) {
@@ -575,6 +602,7 @@ class TlsLink::Connection {
     control_.clear();
     control_done_ = 0;
     batch_.reset();
+    next_batch_.reset();
     counted_wire_bytes_ = 0;
     write_waiting_ = false;
     bandwidth_timer_.cancel();
@@ -584,6 +612,7 @@ class TlsLink::Connection {
     {
       std::lock_guard lock(mutex_);
       live_session_ = 0;
+      questions_.clear();
     }
     encoder_.clear();
     writing_bytes_.store(0, std::memory_order_relaxed);
@@ -616,6 +645,7 @@ class TlsLink::Connection {
   mutable std::mutex mutex_;  // guards from here ...
   std::deque<QueuedEvent> events_;
   std::function<void()> waker_;
+  std::deque<DigestQuestion> questions_;
   Hello hello_;
   std::uint64_t session_count_ = 0;
   std::uint64_t live_session_ = 0;    // 0 = none is up
@@ -664,6 +694,8 @@ class TlsLink::Connection {
   std::vector<std::byte> control_;
   std::size_t control_done_ = 0;
   std::optional<EncodedBatch> batch_;
+  std::optional<EncodedBatch> next_batch_;  // its turn comes behind questions about what is before it
+  Seq written_seq_ = 0;                     // of the last batch that was written, or begun
   std::size_t batch_done_ = 0;
   LinkEncoder encoder_;
   std::thread thread_;
@@ -692,6 +724,7 @@ Result<std::unique_ptr<TlsLink>> TlsLink::start(TlsLinkOptions options) {
 void TlsLink::set_waker(std::function<void()> waker) { connection_->set_waker(std::move(waker)); }
 std::optional<LinkEvent> TlsLink::poll() { return connection_->poll(); }
 void TlsLink::send(std::unique_ptr<OutgoingBatch> batch) { connection_->send(std::move(batch)); }
+void TlsLink::ask_digest(const DigestQuestion& question) { connection_->ask_digest(question); }
 LinkStatistics TlsLink::statistics() const { return connection_->statistics(); }
 void TlsLink::set_compression(const Compression& compression, bool adaptive) {
   connection_->set_compression(compression, adaptive);

@@ -51,6 +51,7 @@ class TlsLink : public Link {
   std::optional<LinkEvent> poll() override;
   void send(std::unique_ptr<OutgoingBatch> batch) override;
   LinkStatistics statistics() const override;
+  void ask_digest(const DigestQuestion& question) override;
 
   // From the next batch on.
   void set_compression(const Compression& compression, bool adaptive);

@@ -216,6 +216,8 @@ void Oracle::check_time(const Record& record, const LoggedEvent& event) {
 
 void Oracle::check_gap(const Record& record) {
   const GapReason reason = decode_gap(record.payload)->reason;
+  // A scrub that finds a difference asks for a gap, too; but there is nothing to be found.
+  REQUIRE(reason != GapReason::kRequested || repair_asked_, "digest", "seq " + number(seq_) + ": a gap for nothing");
   const auto session = session_starts_.lower_bound(gaps_.empty() ? 0 : gaps_.back().second);
   const bool new_session = session != session_starts_.end() && *session < seq_;
   if (!gap_open_ && reason == GapReason::kOverflow && !new_session) {

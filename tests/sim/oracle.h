@@ -62,6 +62,7 @@ class Oracle final : public ReceiverWatch {
   void wall_jumped() { exact_times_ = false; }
   // A session goes on behind `seq`: its agent may find granules dirty that no loss explains.
   void session_began(Seq seq) { session_starts_.insert(seq); }
+  void repair_asked() { repair_asked_ = true; }
   void mark_done(Seq seq, const std::string& name) { marks_promised_.emplace_back(seq, name); }
 
   // --- ReceiverWatch ---
@@ -127,6 +128,7 @@ class Oracle final : public ReceiverWatch {
   bool exact_times_ = true;
   std::set<Seq> session_starts_;
   Seq promised_ = 0;
+  bool repair_asked_ = false;
 
   // The stream as far as it was read.
   Seq seq_ = 0;

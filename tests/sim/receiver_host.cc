@@ -24,7 +24,8 @@ class SimSession final : public StoreClient,
       : host_(host),
         world_(host.world_),
         connection_(std::move(connection)),
-        core_("dr-1", kQueueBytesMax, host.pool_, *this, host.clock_.boot_ns()) {}
+        pool_(host.pool_),
+        core_("dr-1", kQueueBytesMax, *pool_, *this, host.clock_.boot_ns()) {}
 
   void start() {
     connection_->set_endpoint(kReceiverSide, this);
@@ -76,6 +77,14 @@ class SimSession final : public StoreClient,
       if (core_.took(bytes)) bytes_arrived();
     });
   }
+  void store_digest_answer(const DigestAnswer& answer) override {
+    world_.note("store", "says {} of region {}", static_cast<std::uint64_t>(answer.verdict), answer.token);
+    post([this, answer] {
+      if (finished_) return;
+      core_.answered(answer, host_.clock_.boot_ns());
+      pump();
+    });
+  }
   void store_failed(ByeCode code, const std::string& text) override {
     world_.note("store", "the session fails, code {}", static_cast<std::uint64_t>(code));
     stop(code, text);
@@ -85,6 +94,9 @@ class SimSession final : public StoreClient,
   void session_greet(const Hello& hello) override { host_.hello(shared_from_this(), hello); }
   void session_batch(Buffer batch) override {
     if (host_.worker_) host_.worker_->submit(shared_from_this(), std::move(batch));
+  }
+  void session_question(DigestQuestion question) override {
+    if (host_.worker_) host_.worker_->ask_digest(shared_from_this(), std::move(question));
   }
   void session_finish(Error, bool) override { finished_ = true; }
 
@@ -151,11 +163,33 @@ class SimSession final : public StoreClient,
   ReceiverHost& host_;
   World& world_;
   const std::shared_ptr<Connection> connection_;
+  const std::shared_ptr<BufferPool> pool_;  // events that nobody runs any more may keep us longer than the host
   SessionCore core_;
   bool sent_since_tick_ = false;
   bool finished_ = false;
   bool closed_ = false;
 };
+
+void DigestTurns::wake(StoreTask& task) {
+  task_ = &task;
+  woken_ = true;
+  if (event_ == 0) schedule(0);
+}
+
+void DigestTurns::forget(StoreTask&) {
+  world_.scheduler.cancel(std::exchange(event_, 0));
+  task_ = nullptr;
+}
+
+void DigestTurns::schedule(std::uint64_t delay_ns) {
+  event_ = world_.scheduler.after(delay_ns + 1 + world_.below(kMillisecond), [this] {
+    event_ = 0;
+    if (task_ == nullptr) return;
+    woken_ = false;
+    const std::optional<std::uint64_t> next = task_->turn();
+    if (woken_ || (next && *next == 0)) schedule(0);
+  });
+}
 
 ReceiverHost::ReceiverHost(World& world, ReceiverWatch& watch, std::uint64_t segment_bytes)
     : world_(world),
@@ -186,7 +220,7 @@ void ReceiverHost::start() {
   stopping_ = false;
   arm_disk();
   watch_.restarted(*disk_);
-  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, clock_, &job_turns_);
+  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, digest_turns_, clock_, &job_turns_);
 }
 
 // Faults of the disk, and death at any call to it.

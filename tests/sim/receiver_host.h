@@ -29,6 +29,21 @@ class ReceiverWatch {
   virtual void restarted(MemoryFileSystem& disk) = 0;
 };
 
+// Turns of what compares digests: no faults there, for it changes nothing, but any time between two of them.
+class DigestTurns final : public StoreExecutor {
+ public:
+  explicit DigestTurns(World& world) : world_(world) {}
+  void wake(StoreTask& task) override;
+  void forget(StoreTask& task) override;
+
+ private:
+  void schedule(std::uint64_t delay_ns);
+  World& world_;
+  StoreTask* task_ = nullptr;
+  Scheduler::EventId event_ = 0;
+  bool woken_ = false;
+};
+
 // The receiver's low-priority thread: turns of the store's jobs, between everything else.
 class JobTurns final : public StoreExecutor {
  public:
@@ -99,7 +114,8 @@ class ReceiverHost final : public StoreExecutor {
   NetworkWeather weather_;
   std::unique_ptr<MemoryFileSystem> disk_;
   std::unique_ptr<MemoryFileSystem> copy_;
-  BufferPool pool_{1 << 20};
+  std::shared_ptr<BufferPool> pool_ = std::make_shared<BufferPool>(1 << 20);
+  DigestTurns digest_turns_{world_};
   JobTurns job_turns_{world_};
   std::unique_ptr<StoreWorker> worker_;
   std::vector<std::shared_ptr<SimSession>> sessions_;

@@ -58,6 +58,19 @@ void SimLink::send(std::unique_ptr<OutgoingBatch> batch) {
   encode_next();
 }
 
+// As TlsLink: behind the batches it is about, and before those that are sent after it was asked.
+void SimLink::ask_digest(const DigestQuestion& question) {
+  if (meanwhile) meanwhile();
+  const bool end_waits = std::any_of(events_.begin(), events_.end(), [](const LinkEvent& event) {
+    return std::holds_alternative<LinkDown>(event) || std::holds_alternative<LinkRefused>(event);
+  });
+  if (!up_polled_ || end_waits || !session_) return;
+  questions_.push_back(question);
+  later(world_.below(100 * kMicrosecond), [this, attempt = attempt_] {
+    if (attempt == attempt_) pump();
+  });
+}
+
 LinkStatistics SimLink::statistics() const {
   if (meanwhile) meanwhile();
   return statistics_;
@@ -148,6 +161,8 @@ void SimLink::perform(std::vector<SessionAction> actions) {
       append_frame(message->message, control_);
     } else if (auto* up = std::get_if<SessionUp>(&action)) {
       session_up(std::move(up->welcome));
+    } else if (auto* answer = std::get_if<SessionDigestAnswer>(&action)) {
+      push(LinkDigestAnswer{std::move(answer->answer)});
     } else if (const auto* ack = std::get_if<SessionAck>(&action)) {
       retry_ns_ = kRetryNsMin;
       world_.note("link", "ack of seq {}", ack->seq);
@@ -173,6 +188,8 @@ void SimLink::session_up(Welcome welcome) {
   up.receiver_name = std::move(welcome.receiver_name);
   up.receiver_boot_id = welcome.boot_id;
   up.store_devices = std::move(welcome.store_devices);
+  up.digests = (welcome.features.compatible & kWireDigest) != 0;
+  written_seq_ = up.position.seq;
   push(std::move(up));
 }
 
@@ -187,10 +204,17 @@ void SimLink::pump() {
       if (!control_.empty()) return;
       continue;
     }
-    if (encoded_.empty() || session_->state() != ClientSession::State::kStreaming) return;
+    if (session_->state() != ClientSession::State::kStreaming) return;
+    if (!in_batch && !questions_.empty() && questions_.front().seq <= written_seq_) {
+      append_frame(questions_.front(), control_);
+      questions_.pop_front();
+      continue;
+    }
+    if (encoded_.empty()) return;
     Encoded& batch = encoded_.front();
     if (!batch.begun) {
       batch.begun = true;
+      written_seq_ = batch.last_seq;
       std::vector<SessionAction> none;
       session_->step(BatchSent{batch.last_seq}, clock_.boot_ns(), none);
       REQUIRE(none.empty(), "wire", "sending a batch made the session act");
@@ -217,6 +241,7 @@ void SimLink::fail(Error error, bool refused) {
   control_.clear();
   queue_.clear();
   encoded_.clear();
+  questions_.clear();
   encoding_ = false;
   statistics_.queued_bytes = 0;
   if (refused) {

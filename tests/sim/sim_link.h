@@ -30,6 +30,7 @@ class SimLink final : public Link, private Endpoint {
   void set_waker(std::function<void()> waker) override { waker_ = std::move(waker); }
   std::optional<LinkEvent> poll() override;
   void send(std::unique_ptr<OutgoingBatch> batch) override;
+  void ask_digest(const DigestQuestion& question) override;
   LinkStatistics statistics() const override;
 
   // --- faults ---
@@ -87,6 +88,8 @@ class SimLink final : public Link, private Endpoint {
     bool begun = false;
   };
   std::deque<Encoded> encoded_;
+  std::deque<DigestQuestion> questions_;
+  Seq written_seq_ = 0;  // of the last batch that was begun
   std::uint64_t retry_ns_ = 50 * kMillisecond;
   bool flip_next_ = false;
   Seq acknowledged_ = 0;

@@ -30,6 +30,12 @@ SourceHost::SourceHost(World& world, Oracle& oracle, Dial dial)
   buffer_bytes_ = 8192u << world_.below(3);
   write_pause_us_ = static_cast<std::uint32_t>(1000u << world_.below(5));
 
+  digests_ = world_.chance(75);
+  repairs_ = world_.chance(40);
+  options_.digest.scrub_enabled = world_.chance(60);
+  options_.digest.scrub_period_ns = 1;
+  options_.digest.scrub_bytes_per_second = 1ull << (19 + world_.below(8));
+  options_.digest.recheck_pause_ns = world_.between(1, 50) * kMillisecond;
   read_pause_us_ = static_cast<std::uint32_t>(500u << world_.below(4));
   read_pieces_ = static_cast<std::uint32_t>(2u << world_.below(5));
 
@@ -94,6 +100,9 @@ void SourceHost::start_agent() {
   if (on_agent_start) on_agent_start();
   tracker_ = std::make_unique<InterruptedTracker>(capture_->open());
   reader_ = std::make_unique<MemoryDiskReader>(*capture_, buffers_, buffer_bytes_);
+  if (digests_) {
+    digest_reader_ = std::make_unique<MemoryDiskReader>(*capture_, 2, static_cast<std::uint32_t>(kDigestChunkBytes));
+  }
   Hello hello;
   hello.server = options_.server;
   hello.instance = fixed_uuid(static_cast<std::uint8_t>(32 + agent_ % 200));
@@ -102,9 +111,10 @@ void SourceHost::start_agent() {
   link_ = std::make_unique<SimLink>(world_, clock_, hello, dial_);
   link_->on_up = [this](Seq seq) { oracle_.session_began(seq); };
   link_->set_waker([this] { wake_agent(world_.below(100) * kMicrosecond); });
-  replicator_ = std::make_unique<Replicator>(options_, *tracker_, *reader_, *link_, clock_);
+  replicator_ = std::make_unique<Replicator>(options_, *tracker_, *reader_, *link_, clock_, digest_reader_.get());
   tracker_->meanwhile = [this] { interrupted(); };
   reader_->meanwhile = [this] { interrupted(); };
+  if (digest_reader_) digest_reader_->meanwhile = [this] { interrupted(); };
   link_->meanwhile = [this] { interrupted(); };
   wake_agent(0);
 }
@@ -115,10 +125,12 @@ void SourceHost::end_agent() {
   world_.scheduler.cancel(std::exchange(step_event_, 0));
   tracker_->meanwhile = nullptr;
   reader_->meanwhile = nullptr;
+  if (digest_reader_) digest_reader_->meanwhile = nullptr;
   link_->meanwhile = nullptr;
   replicator_.reset();
   link_.reset();
   reader_.reset();
+  digest_reader_.reset();
   tracker_.reset();
 }
 
@@ -138,6 +150,7 @@ void SourceHost::interrupted() {
   submit();
   if (world_.chance(50) && !in_flight_.empty()) complete(in_flight_.begin()->first);
   if (world_.chance(30)) reader_->progress(world_.random, 4);
+  if (digest_reader_ && world_.chance(30)) digest_reader_->progress(world_.random, 4);
   in_step_ = true;
 }
 
@@ -159,9 +172,15 @@ void SourceHost::run_step() {
   oracle_.capture_has(capture_->capture_id());
   while (const auto event = replicator_->take_event()) {
     world_.note("agent", "event {}", static_cast<std::uint64_t>(event->kind));
+    REQUIRE(event->kind != ReplicatorEvent::Kind::kDigestDifference, "digest", "a false alarm: " + event->text);
+  }
+  if (repairs_ && !quiet_ && world_.per_mille(2)) {
+    world_.note("agent", "is asked for a repair");
+    oracle_.repair_asked();
+    (void)replicator_->command(ReplicationCommand::kRepair);
   }
   if (stopping_ && replicator_->stop_complete()) return restart_agent_after(away_ns_);
-  if (!reading_ && reader_->in_progress() > 0) read_disks();
+  if (!reading_ && reads_wait()) read_disks();
   const Scheduler::Time wanted =
       result.wait == StepResult::Wait::kNot ? world_.scheduler.now() : clock_.world_time(result.until_ns);
   const Scheduler::Time now = world_.scheduler.now();
@@ -179,6 +198,10 @@ void SourceHost::wake_agent(std::uint64_t delay_ns) {
   step_event_ = world_.scheduler.at(when, [this] { run_step(); });
 }
 
+bool SourceHost::reads_wait() const {
+  return reader_->in_progress() > 0 || (digest_reader_ && digest_reader_->in_progress() > 0);
+}
+
 // Reads make progress while others write.
 void SourceHost::read_disks() {
   reading_ = true;
@@ -186,8 +209,11 @@ void SourceHost::read_disks() {
     reading_ = false;
     if (!reader_) return;
     reader_->progress(world_.random, static_cast<std::uint32_t>(1 + world_.below(read_pieces_)));
+    if (digest_reader_) {
+      digest_reader_->progress(world_.random, static_cast<std::uint32_t>(1 + world_.below(4 * read_pieces_)));
+    }
     wake_agent(0);
-    if (reader_->in_progress() > 0) read_disks();
+    if (reads_wait()) read_disks();
   });
 }
 
@@ -241,9 +267,13 @@ void SourceHost::shrink_ring(std::uint64_t for_ns) {
 
 void SourceHost::fail_reads(std::uint64_t for_ns) {
   if (!reader_) return;
-  reader_->bad_offsets.insert(world_.below(64 << 10));
+  const std::uint64_t offset = world_.below(64 << 10);
+  reader_->bad_offsets.insert(offset);
+  if (digest_reader_) digest_reader_->bad_offsets.insert(offset);
   world_.scheduler.after(for_ns, [this, agent = agent_] {
-    if (agent == agent_ && reader_) reader_->bad_offsets.clear();
+    if (agent != agent_ || !reader_) return;
+    reader_->bad_offsets.clear();
+    if (digest_reader_) digest_reader_->bad_offsets.clear();
   });
 }
 
@@ -268,6 +298,7 @@ void SourceHost::calm_down() {
   capture_->fail_settle_next(0);
   while (!in_flight_.empty()) complete(in_flight_.begin()->first);
   if (reader_) reader_->bad_offsets.clear();
+  if (digest_reader_) digest_reader_->bad_offsets.clear();
 }
 
 bool SourceHost::settled() const {

@@ -67,6 +67,7 @@ class SourceHost {
   void interrupted();
   void run_step();
   void wake_agent(std::uint64_t delay_ns);
+  bool reads_wait() const;
   void read_disks();
 
   // --- applications ---
@@ -89,6 +90,8 @@ class SourceHost {
   std::uint32_t granule_bytes_ = 0;
   std::uint32_t buffers_ = 0;
   std::uint32_t buffer_bytes_ = 0;
+  bool digests_ = false;
+  bool repairs_ = false;
   ReplicatorOptions options_;
   std::uint32_t write_pause_us_ = 0;  // between bursts of the applications, on average
   std::uint32_t read_pause_us_ = 0;   // between pieces of reads of the disks, on average
@@ -98,6 +101,7 @@ class SourceHost {
   std::unique_ptr<SimulatedCapture> capture_;
   std::unique_ptr<InterruptedTracker> tracker_;
   std::unique_ptr<MemoryDiskReader> reader_;
+  std::unique_ptr<MemoryDiskReader> digest_reader_;  // null: this source cannot compare
   std::unique_ptr<SimLink> link_;
   std::unique_ptr<Replicator> replicator_;
   std::uint64_t agent_ = 0;           // counts agent processes

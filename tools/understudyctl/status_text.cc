@@ -110,6 +110,26 @@ std::string disks_row(const Json& status, std::string_view name) {
   return row;
 }
 
+// "100.0 % proved equal within 24 h", and what is under way or was found.
+std::string proof_row(const Json& status) {
+  const Json& digest = status.at("digest");
+  if (!digest.is_object()) return "";
+  const std::uint64_t total = number(digest, "provable_bytes");
+  const std::uint64_t proved = number(digest, "proved_bytes");
+  const double share = total == 0 ? 0 : static_cast<double>(proved) / static_cast<double>(total);
+  char percent[16];
+  std::snprintf(percent, sizeof(percent), "%.1f %%",
+                static_cast<double>(static_cast<std::uint64_t>(share * 1000)) / 10);
+  std::string row = std::string(percent) + " of the replica proved equal within " +
+                    std::to_string(number(digest, "proved_window_ns") / 3'600'000'000'000) + " h";
+  if (!digest.at("scrub_enabled").as_bool(true)) row += ", scrub switched off";
+  if (digest.at("active").as_bool(false)) {
+    row += "; " + text(digest, "purpose") + ": compared " + format_bytes(number(digest, "done_bytes")) + " of " +
+           format_bytes(number(digest, "total_bytes"));
+  }
+  return row;
+}
+
 std::string agent_text(const Json& status) {
   std::string server = text(status, "server");
   Table table("agent" + (server.empty() ? std::string() : " of server '" + printable(server) + "'"));
@@ -132,6 +152,8 @@ std::string agent_text(const Json& status) {
   table.row("throughput", format_bytes(number(status, "raw_bytes_per_second")) + "/s of data, " +
                               format_bytes(number(status, "wire_bytes_per_second")) + "/s on the wire");
   table.row("wire", wire_row(status.at("wire")));
+  table.row("proof", proof_row(status));
+  if (status.at("digest").is_object()) table.row("difference", text(status.at("digest"), "last_finding"));
   table.row("losses", losses_row(status.at("losses")));
   table.row("gap", gap_row(status));
   if (const std::uint64_t bytes = number(status, "unreadable_bytes"); bytes != 0) {

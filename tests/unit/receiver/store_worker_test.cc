@@ -107,7 +107,7 @@ TEST_CASE("nothing is acknowledged before it is synced") {
     --waiting;
     return std::nullopt;
   });
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   REQUIRE(bench.client->wait([&] { return bench.client->attached.has_value(); }));
   CHECK(*bench.client->attached == 0);
@@ -121,7 +121,7 @@ TEST_CASE("nothing is acknowledged before it is synced") {
 
 TEST_CASE("a full store stops acknowledging, says so once, and goes on by itself") {
   Bench bench;
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   worker.submit(bench.client, bench.batch(0));
   REQUIRE(bench.client->wait([&] { return bench.client->committed == 4; }));
@@ -147,7 +147,7 @@ TEST_CASE("a full store can be stopped, and keeps exactly what it acknowledged o
   Bench bench;
   Seq committed = 0;
   {
-    StoreWorker worker("web-1", bench.options, bench.threads);
+    StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
     worker.attach(bench.client, bench.hello());
     worker.submit(bench.client, bench.batch(0));
     REQUIRE(bench.client->wait([&] { return bench.client->committed == 4; }));
@@ -164,7 +164,7 @@ TEST_CASE("a full store can be stopped, and keeps exactly what it acknowledged o
 
 TEST_CASE("an agent that comes while the store is full is told, and accepted when there is room") {
   Bench bench;
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   worker.submit(bench.client, bench.batch(0));
   REQUIRE(bench.client->wait([&] { return bench.client->committed == 4; }));
@@ -183,7 +183,7 @@ TEST_CASE("an agent that comes while the store is full is told, and accepted whe
 
 TEST_CASE("a failed sync is never acknowledged, and the store refuses everybody afterwards") {
   Bench bench;
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   worker.submit(bench.client, bench.batch(0));
   REQUIRE(bench.client->wait([&] { return bench.client->committed == 4; }));
@@ -208,7 +208,7 @@ TEST_CASE("sealed segments get their index without anybody waiting for it") {
   Bench bench;
   bench.options.segment_batches_max = 2;
   StoreThreads jobs(1, StoreThreads::Priority::kLow);
-  StoreWorker worker("web-1", bench.options, bench.threads, system_clock(), &jobs);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads, system_clock(), &jobs);
   worker.attach(bench.client, bench.hello());
   for (std::uint64_t number = 0; number < 9; ++number) worker.submit(bench.client, bench.batch(number));
   REQUIRE(bench.client->wait([&] { return bench.client->committed == bench.stream.last_seq_of(8); }));
@@ -224,7 +224,7 @@ TEST_CASE("sealed segments get their index without anybody waiting for it") {
 
 TEST_CASE("a batch that does not fit ends its session and leaves the store alone") {
   Bench bench;
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   worker.submit(bench.client, bench.batch(0));
   worker.submit(bench.client, bench.batch(3));  // 1 and 2 are missing
@@ -245,7 +245,7 @@ TEST_CASE("a batch that does not fit ends its session and leaves the store alone
 
 TEST_CASE("batches of a replaced client are dropped") {
   Bench bench;
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   worker.attach(bench.client, bench.hello());
   worker.submit(bench.client, bench.batch(0));
   auto next = std::make_shared<NotingClient>();
@@ -261,11 +261,11 @@ TEST_CASE("batches of a replaced client are dropped") {
 TEST_CASE("an empty store takes the agent's epoch, later the agent must have the store's") {
   Bench bench;
   {
-    StoreWorker worker("web-1", bench.options, bench.threads);
+    StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
     worker.attach(bench.client, bench.hello(3));
     REQUIRE(bench.client->wait([&] { return bench.client->attached.has_value(); }));
   }
-  StoreWorker worker("web-1", bench.options, bench.threads);
+  StoreWorker worker("web-1", bench.options, bench.threads, bench.threads);
   auto next = std::make_shared<NotingClient>();
   worker.attach(next, bench.hello(5));
   worker.submit(next, bench.batch(0, 5));

@@ -10,7 +10,29 @@
 namespace understudy {
 namespace {
 constexpr std::uint64_t kSector = 512;
-}
+
+class ModelContent final : public DigestContent {
+ public:
+  explicit ModelContent(const ModelStore& store) : store_(store) {}
+  Seq seq() const override { return store_.position.seq; }
+  std::optional<std::uint64_t> disk_bytes(std::uint16_t disk) const override {
+    const auto image = store_.images.find(disk);
+    if (image == store_.images.end()) return std::nullopt;
+    return image->second.base.size();
+  }
+  bool known_zeros(std::uint16_t, std::uint64_t, std::uint64_t) const override { return false; }
+  Result<std::span<const std::byte>> read(std::uint16_t disk, std::uint64_t offset_bytes,
+                                          std::span<std::byte> room) override {
+    const std::vector<std::byte> content = store_.content(disk);
+    std::memcpy(room.data(), content.data() + offset_bytes, room.size());
+    return std::span<const std::byte>(room);
+  }
+
+ private:
+  const ModelStore& store_;
+};
+
+}  // namespace
 
 void ModelStore::put(const Record& record) {
   Image& image = images.at(record.disk);
@@ -129,7 +151,8 @@ void ModelReceiver::connect() {
   REQUIRE(!connected_);
   connected_ = true;
   next_seq_ = store.position.seq + 1;
-  events_.push_back(LinkUp{store.position, "model", boot_id, store_devices});
+  questions_.clear();
+  events_.push_back(LinkUp{store.position, "model", boot_id, store_devices, digests});
   if (waker_) waker_();
 }
 
@@ -140,6 +163,7 @@ void ModelReceiver::cut(bool keep_undurable) {
   for (const Arrived& lost : arrived_) store.leak_to_base(*lost.reader);
   queued_.clear();
   arrived_.clear();
+  questions_.clear();
   statistics_.queued_bytes = 0;
   events_.push_back(LinkDown{Error(ErrorKind::kClosed, "connection cut")});
 }
@@ -178,6 +202,7 @@ void ModelReceiver::travel(std::size_t batches_max) {
 
 void ModelReceiver::commit_silently(std::size_t batches_max) {
   for (; batches_max > 0 && !arrived_.empty(); --batches_max) {
+    answer_questions();
     const Arrived arrived = std::move(arrived_.front());
     arrived_.pop_front();
     store.apply(*arrived.reader);
@@ -186,14 +211,45 @@ void ModelReceiver::commit_silently(std::size_t batches_max) {
 }
 
 void ModelReceiver::commit(std::size_t batches_max) {
-  if (arrived_.empty() || batches_max == 0) return;
+  if (batches_max == 0) return;
+  if (arrived_.empty()) return answer_questions();
   commit_silently(batches_max);
   acknowledge();
 }
 
 void ModelReceiver::lie(Seq seq) { events_.emplace_back(LinkAck{seq}); }
+void ModelReceiver::ask_digest(const DigestQuestion& question) {
+  if (!connected_) return;
+  std::vector<std::byte> bytes;
+  encode_digest_question(question, bytes);
+  digest_wire_bytes += bytes.size();
+  ++questions_asked;
+  const auto decoded = decode_digest_question(bytes);
+  REQUIRE(decoded.ok());
+  REQUIRE(*decoded == question);
+  questions_.push_back(*decoded);
+}
+
+// Those whose position is the durable end; as a real receiver does, between two batches.
+void ModelReceiver::answer_questions() {
+  while (connected_ && !questions_.empty() &&
+         (questions_.front().seq <= store.position.seq || questions_.front().level == DigestLevel::kLeaves)) {
+    ModelContent content(store);
+    const DigestAnswer answer = check_.answer(questions_.front(), content);
+    questions_.pop_front();
+    answers_not_now += answer.verdict != DigestVerdict::kEqual && answer.verdict != DigestVerdict::kDifferent;
+    std::vector<std::byte> bytes;
+    encode_digest_answer(answer, bytes);
+    digest_wire_bytes += bytes.size();
+    const auto decoded = decode_digest_answer(bytes);
+    REQUIRE(decoded.ok());
+    REQUIRE(*decoded == answer);
+    events_.push_back(LinkDigestAnswer{*decoded});
+  }
+}
 
 void ModelReceiver::acknowledge() {
+  answer_questions();
   if (connected_) events_.push_back(LinkAck{store.position.seq});
 }
 

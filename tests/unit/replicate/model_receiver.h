@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/digest/digest_check.h"
 #include "daemon/record/batch.h"
 #include "daemon/replicate/link.h"
 
@@ -47,6 +48,7 @@ class ModelReceiver final : public Link {
   std::optional<LinkEvent> poll() override;
   void send(std::unique_ptr<OutgoingBatch> batch) override;
   LinkStatistics statistics() const override;
+  void ask_digest(const DigestQuestion& question) override;
 
   // --- the test's side ---
   void connect();                       // LinkUp with the durable position
@@ -64,6 +66,11 @@ class ModelReceiver final : public Link {
   std::size_t arrived() const { return arrived_.size(); }
 
   ModelStore store;
+  bool digests = true;                  // says that it answers questions
+  std::uint64_t questions_asked = 0;
+  std::uint64_t digest_wire_bytes = 0;  // questions and answers, encoded
+  std::uint64_t answers_not_now = 0;
+
   Uuid boot_id;
   std::vector<std::uint64_t> store_devices;
   // Called in the middle of the agent's steps: what other CPUs do meanwhile.
@@ -76,6 +83,9 @@ class ModelReceiver final : public Link {
     std::vector<std::byte> bytes;
     std::unique_ptr<BatchReader> reader;
   };
+  void answer_questions();
+  std::deque<DigestQuestion> questions_;
+  DigestCheck check_;
   bool connected_ = false;
   Seq next_seq_ = 1;
   std::deque<LinkEvent> events_;

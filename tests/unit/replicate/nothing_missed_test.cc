@@ -25,16 +25,19 @@ void come_back(Harness& harness) {
 
 }  // namespace
 
-TEST_CASE("a reboot: a new generation, everything is copied, what nobody saw is found") {
-  auto harness = realtime();
-  const ModelStore before = harness->receiver->store;
-  harness->stop_agent();
-  harness->capture->reboot();
-  harness->capture->write_unseen(0, 8192, harness->bytes(4096));
-  come_back(*harness);
-  CHECK(harness->receiver->store.position.generation == before.position.generation + 1);
-  CHECK(harness->receiver->store.copied_bytes - before.copied_bytes == 256 << 10);
-  CHECK(harness->receiver->store.gaps == before.gaps + 1);
+TEST_CASE("a reboot: a new generation, everything is verified, what nobody saw is found") {
+  for (const bool digests : {false, true}) {
+    CAPTURE(digests);
+    auto harness = realtime({.digests = digests});
+    const ModelStore before = harness->receiver->store;
+    harness->stop_agent();
+    harness->capture->reboot();
+    harness->capture->write_unseen(0, 8192, harness->bytes(4096));
+    come_back(*harness);
+    CHECK(harness->receiver->store.position.generation == before.position.generation + 1);
+    CHECK(harness->receiver->store.copied_bytes - before.copied_bytes == (digests ? kDigestLeafBytes : 256 << 10));
+    CHECK(harness->receiver->store.gaps == before.gaps + 1);
+  }
 }
 
 TEST_CASE("an agent away with its capture going on: nothing; with an overflow: what is dirty") {

@@ -29,6 +29,7 @@ struct HarnessOptions {
   std::uint32_t granule_bytes = 4 << 10;
   std::uint32_t buffers = 4;
   std::uint32_t buffer_bytes = 16 << 10;
+  bool digests = true;  // a reader for digest scans
 };
 
 class Harness {
@@ -62,7 +63,11 @@ class Harness {
   void start_agent() {
     tracker = std::make_unique<InterruptedTracker>(capture->open());
     reader = std::make_unique<MemoryDiskReader>(*capture, harness_options_.buffers, harness_options_.buffer_bytes);
-    replicator = std::make_unique<Replicator>(replicator_options, *tracker, *reader, *receiver, clock);
+    if (harness_options_.digests) {
+      digest_reader = std::make_unique<MemoryDiskReader>(*capture, 2, static_cast<std::uint32_t>(kDigestChunkBytes));
+    }
+    replicator = std::make_unique<Replicator>(replicator_options, *tracker, *reader, *receiver, clock,
+                                              digest_reader.get());
   }
   // kill -9: nothing is said to anybody; the receiver sees the connection end.
   // What it keeps of the state of replication was kept when it changed.
@@ -73,6 +78,7 @@ class Harness {
     while (receiver->poll()) {
     }
     reader.reset();
+    digest_reader.reset();
     tracker.reset();
   }
 
@@ -102,6 +108,7 @@ class Harness {
     for (int i = 0; i < steps; ++i) {
       step();
       reader->progress(random, 64);
+      if (digest_reader) digest_reader->progress(random, 4096);
       receiver->travel(64);
       receiver->commit(64);
       if (receiver->store.whole() && receiver->idle() && replicator->phase() == Phase::kRealtime &&
@@ -144,6 +151,7 @@ class Harness {
   ReplicatorOptions replicator_options;
   std::unique_ptr<InterruptedTracker> tracker;
   std::unique_ptr<MemoryDiskReader> reader;
+  std::unique_ptr<MemoryDiskReader> digest_reader;
   std::unique_ptr<Replicator> replicator;
   std::vector<ReplicatorEvent> events;
 

@@ -162,7 +162,6 @@ TEST_CASE("stopped: no mark, no session begins, and a connection that comes back
 TEST_CASE("without auto-resume an interruption is an error; repair verifies everything") {
   auto harness = realtime();
   harness->replicator->set_auto_resume(false);
-  CHECK(harness->replicator->command(Command::kRepair).error().kind() == ErrorKind::kRefused);
   harness->receiver->cut(false);
   harness->step();
   CHECK(state_of(*harness) == Name::kError);
@@ -194,7 +193,7 @@ TEST_CASE("without auto-resume an interruption is an error; repair verifies ever
 }
 
 TEST_CASE("a repair that is stopped, or whose agent is killed, goes on and is not begun again") {
-  auto harness = realtime({.disk_bytes = {kDisk}});
+  auto harness = realtime({.disk_bytes = {kDisk}, .digests = false});
   for (std::uint64_t at = 0; at < kDisk; at += 64 << 10) harness->write(0, at, 64 << 10);
   REQUIRE(harness->settle());
   harness->replicator->set_auto_resume(false);

@@ -62,6 +62,14 @@ Welcome welcome_example() {
   return welcome;
 }
 
+DigestQuestion digest_question_example() {
+  DigestQuestion question;
+  question.length_bytes = kDigestChunkBytes;
+  question.chunk_mask = 1;
+  question.digests.resize(1);
+  return question;
+}
+
 // One whole frame through header and payload decoding.
 Result<Message> decode(std::span<const std::byte> frame) {
   if (frame.size() < kFrameHeaderBytes) return Error(ErrorKind::kCorrupt, "cut short");
@@ -206,7 +214,8 @@ TEST_CASE("unknown types, flags and reserved bits of a header are refused") {
 TEST_CASE("no payload decodes when it is cut short or has bytes too many") {
   const std::vector<Message> messages = {
       hello_example(), welcome_example(), Refuse{RefuseCode::kEpoch, "text"}, Ack{1},
-      Ping{1},         Pong{1},           Notice{false, "code", "text"},      Bye{ByeCode::kShutdown, "text"}};
+      Ping{1},         Pong{1},           Notice{false, "code", "text"},      Bye{ByeCode::kShutdown, "text"},
+      digest_question_example(), DigestAnswer{}};
   for (const Message& message : messages) {
     const std::vector<std::byte> frame = frame_of(message);
     const auto payload = std::span<const std::byte>(frame).subspan(kFrameHeaderBytes);

@@ -28,6 +28,12 @@ struct ActionText {
   std::string operator()(const DeliverBatch&) const { return "deliver"; }
   std::string operator()(const DeliverDelta&) const { return "deliver delta"; }
   std::string operator()(const ResizeDeltaCache& resize) const { return "cache " + std::to_string(resize.bytes); }
+  std::string operator()(const DeliverDigestQuestion& action) const {
+    return "ask " + std::to_string(action.question.token);
+  }
+  std::string operator()(const SessionDigestAnswer& action) const {
+    return "answer " + std::to_string(action.answer.token);
+  }
   std::string operator()(const SessionUp& action) const { return "up " + std::to_string(action.welcome.position.seq); }
   std::string operator()(const SessionAck& action) const { return "ack " + std::to_string(action.seq); }
   std::string operator()(const SessionNotice& action) const { return "notice " + action.notice.code; }
@@ -190,7 +196,9 @@ TEST_CASE("receiver: which frames may come when") {
       {State::kConnecting, {}},
       {State::kExpectHello, {FrameType::kHello, FrameType::kRefuse, FrameType::kBye}},
       {State::kAttaching, {FrameType::kPing, FrameType::kPong, FrameType::kRefuse, FrameType::kBye}},
-      {State::kStreaming, {FrameType::kBatch, FrameType::kPing, FrameType::kPong, FrameType::kRefuse, FrameType::kBye}},
+      {State::kStreaming,
+       {FrameType::kBatch, FrameType::kDigestQuestion, FrameType::kPing, FrameType::kPong, FrameType::kRefuse,
+        FrameType::kBye}},
   };
   for (const Row& row : rows) {
     const Driver<ServerSession> server = server_in(row.state);
@@ -202,6 +210,17 @@ TEST_CASE("receiver: which frames may come when") {
       CHECK(server.session.admit(FrameHeader{frame_type, 0}).ok() == allowed);
     }
   }
+}
+
+TEST_CASE("receiver: a question about digests goes to the store, its answer to the agent") {
+  Driver<ServerSession> server = server_in(ServerSession::State::kStreaming);
+  DigestQuestion question;
+  question.token = 3;
+  CHECK(server.step(FrameReceived{question}).line == "ask 3");
+  CHECK(server.step(DigestAnswered{}).line == "send digest-answer");
+  Driver<ServerSession> attaching = server_in(ServerSession::State::kAttaching);
+  CHECK(contains(attaching.step(FrameReceived{question}).line, "close"));
+  CHECK(attaching.step(DigestAnswered{}).line == "");
 }
 
 TEST_CASE("receiver: deltas only where they were granted, and no more memory than that") {
@@ -284,6 +303,9 @@ TEST_CASE("agent: a session from hello to goodbye") {
   CHECK(client.step(BatchSent{15}).line == "");
   CHECK(client.step(FrameReceived{Ack{12}}).line == "ack 12");
   CHECK(client.step(FrameReceived{Ack{15}}).line == "ack 15");
+  DigestAnswer answer;
+  answer.token = 4;
+  CHECK(client.step(FrameReceived{answer}).line == "answer 4");
   CHECK(client.step(FrameReceived{Ping{1}}).line == "send pong");
   CHECK(client.step(FrameReceived{Pong{1}}).line == "");
   const Outcome bye = client.step(FrameReceived{Bye{ByeCode::kShutdown, "stopping"}});
