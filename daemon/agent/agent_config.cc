@@ -7,6 +7,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
+#include "daemon/service/log_level.h"
 
 namespace understudy {
 namespace {
@@ -151,12 +152,7 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   config.control_socket = root.path("control_socket", config.control_socket);
   config.bpffs = root.path("bpffs", config.bpffs);
   config.stop_timeout_ns = root.duration_ns("stop_timeout", config.stop_timeout_ns, kStopTimeoutNs);
-  config.log_level = root.choice<LogLevel>("log_level", config.log_level,
-                                           {{"error", LogLevel::kError},
-                                            {"warning", LogLevel::kWarning},
-                                            {"notice", LogLevel::kNotice},
-                                            {"info", LogLevel::kInfo},
-                                            {"debug", LogLevel::kDebug}});
+  config.log_level = read_log_level(root, config.log_level);
   config.marks = read_mark_policy(root.map("marks"));
   RETURN_IF_ERROR(reader.finish());
   return config;

@@ -3,11 +3,9 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,11 +17,11 @@
 #include "daemon/base/message_ids.h"
 #include "daemon/base/notify.h"
 #include "daemon/base/signals.h"
-#include "daemon/base/version.h"
 #include "daemon/control/control_server.h"
 #include "daemon/receiver/receiver_config.h"
 #include "daemon/receiver/receiver_server.h"
 #include "daemon/receiver/receiver_status.h"
+#include "daemon/service/daemon_program.h"
 
 namespace understudy {
 namespace {
@@ -33,68 +31,7 @@ constexpr const char* kDefaultConfig = "/etc/understudy/receiver.yaml";
 constexpr std::uint64_t kStatusIntervalNs = 1'000'000'000;
 constexpr unsigned kNetworkThreadsMax = 8;
 
-std::string software() { return std::string(kProgram) + " " + std::string(version()); }
-
-enum class Action { kRun, kCheckConfig, kPrintConfig, kVersion, kHelp };
-
-struct Arguments {
-  Action action = Action::kRun;
-  std::string config = kDefaultConfig;
-};
-
-void print_help(std::FILE* out) {
-  std::fprintf(out,
-               "usage: %s [--config FILE] [--check-config | --print-config | --version | --help]\n"
-               "\n"
-               "  --config FILE     configuration (default %s)\n"
-               "  --check-config    check the configuration and the certificates, and exit\n"
-               "  --print-config    print the configuration with its drop-ins and defaults, and exit\n"
-               "  --version         print the version, and exit\n",
-               kProgram, kDefaultConfig);
-}
-
-std::optional<Arguments> parse_arguments(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--config") {
-      if (++i == argc) {
-        std::fprintf(stderr, "%s: --config needs a file name\n", kProgram);
-        return std::nullopt;
-      }
-      arguments.config = argv[i];
-    } else if (argument.starts_with("--config=")) {
-      arguments.config = argument.substr(9);
-    } else if (argument == "--check-config") {
-      arguments.action = Action::kCheckConfig;
-    } else if (argument == "--print-config") {
-      arguments.action = Action::kPrintConfig;
-    } else if (argument == "--version") {
-      arguments.action = Action::kVersion;
-    } else if (argument == "--help" || argument == "-h") {
-      arguments.action = Action::kHelp;
-    } else {
-      std::fprintf(stderr, "%s: unknown argument '%s'; --help lists them\n", kProgram, argv[i]);
-      return std::nullopt;
-    }
-  }
-  return arguments;
-}
-
-// Whether the certificates that the configuration names can be used.
-Status check_certificates(const ReceiverConfig& config) {
-  ASSIGN_OR_RETURN(const auto context, TlsContext::load(config.tls, TlsSide::kServer));
-  const Result<WireIdentity>& own = context->own_identity();
-  if (!own.ok()) return Error(ErrorKind::kInvalidConfig, own.error().message());
-  if (!(*own == WireIdentity{WireRole::kReceiver, config.name})) {
-    return Error(ErrorKind::kInvalidConfig, "'" + config.tls.certificate + "' is the certificate of " + own->to_text() +
-                                                ", not of receiver '" + config.name + "'");
-  }
-  if (context->own_not_after_ns() <= system_clock().wall_ns()) {
-    return Error(ErrorKind::kInvalidConfig, "'" + config.tls.certificate + "' has expired");
-  }
-  return ok_status();
-}
+std::string software() { return software_name(kProgram); }
 
 class Daemon {
  public:
@@ -200,45 +137,38 @@ class Daemon {
   std::unique_ptr<ReceiverServer> server_;
 };
 
-int run_program(int argc, char** argv) {
-  const std::optional<Arguments> arguments = parse_arguments(argc, argv);
-  if (!arguments) return kExitBadArguments;
-  if (arguments->action == Action::kHelp) {
-    print_help(stdout);
-    return kExitOk;
+class Program final : public DaemonProgram {
+ public:
+  CommandLineRules rules() const override {
+    CommandLineRules rules;
+    rules.program = kProgram;
+    rules.default_config = kDefaultConfig;
+    return rules;
   }
-  if (arguments->action == Action::kVersion) {
-    std::printf("%s\n", software().c_str());
-    return kExitOk;
+
+  Status load_config(const std::string& path, std::string& printed) override {
+    ASSIGN_OR_RETURN(config_, load_receiver_config(path, &printed));
+    return ok_status();
   }
-  log_init(kProgram, LogLevel::kInfo);
-  std::string printed;
-  auto config = load_receiver_config(arguments->config, &printed);
-  if (!config.ok()) {
-    if (arguments->action == Action::kRun) {
-      log_error(kMessageConfigInvalid, config.error());
-    } else {
-      std::fprintf(stderr, "%s\n", config.error().message().c_str());
-    }
-    // A missing or unreadable file is a matter of configuration, too.
-    return config.error().kind() == ErrorKind::kPermission ? kExitNoPermission : kExitBadConfig;
+
+  Status check_config() override {
+    return check_tls_files(config_.tls, TlsSide::kServer, {WireRole::kReceiver, config_.name},
+                           system_clock().wall_ns());
   }
-  if (arguments->action == Action::kPrintConfig) {
-    std::fputs(printed.c_str(), stdout);
-    return kExitOk;
+
+  int act(const CommandLine& line) override {
+    log_set_level(config_.log_level);
+    return Daemon(line.config, std::move(config_)).run();
   }
-  if (arguments->action == Action::kCheckConfig) {
-    if (Status status = check_certificates(*config); !status.ok()) {
-      std::fprintf(stderr, "%s: %s\n", arguments->config.c_str(), status.error().message().c_str());
-      return kExitBadConfig;
-    }
-    return kExitOk;
-  }
-  log_set_level(config->log_level);
-  return Daemon(arguments->config, std::move(config).value()).run();
-}
+
+ private:
+  ReceiverConfig config_;
+};
 
 }  // namespace
 }  // namespace understudy
 
-int main(int argc, char** argv) { return understudy::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  understudy::Program program;
+  return understudy::run_daemon_program(program, argc, argv);
+}

@@ -10,6 +10,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
+#include "daemon/service/log_level.h"
 
 namespace understudy {
 
@@ -98,12 +99,7 @@ Result<ReceiverConfig> read_config(ConfigReader& reader) {
   config.scrub.bytes_per_second = read_rate(scrub, "rate", format_bytes_exact(config.scrub.bytes_per_second) + "/s");
   config.scrub.every_ns = scrub.duration_ns("every", config.scrub.every_ns, kScrubEveryNs);
   config.control_socket = root.path("control_socket", config.control_socket);
-  config.log_level = root.choice<LogLevel>("log_level", config.log_level,
-                                           {{"error", LogLevel::kError},
-                                            {"warning", LogLevel::kWarning},
-                                            {"notice", LogLevel::kNotice},
-                                            {"info", LogLevel::kInfo},
-                                            {"debug", LogLevel::kDebug}});
+  config.log_level = read_log_level(root, config.log_level);
   RETURN_IF_ERROR(reader.finish());
   return config;
 }

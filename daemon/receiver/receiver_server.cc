@@ -75,18 +75,6 @@ std::uint16_t port_of(int fd) {
   return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
 }
 
-Result<std::shared_ptr<const TlsContext>> load_tls(const ReceiverConfig& config) {
-  ASSIGN_OR_RETURN(auto context, TlsContext::load(config.tls, TlsSide::kServer));
-  const Result<WireIdentity>& own = context->own_identity();
-  if (!own.ok()) return Error(ErrorKind::kInvalidConfig, "'" + config.tls.certificate + "': " + own.error().message());
-  const WireIdentity wanted{WireRole::kReceiver, config.name};
-  if (!(*own == wanted)) {
-    return Error(ErrorKind::kInvalidConfig, "'" + config.tls.certificate + "' is the certificate of " + own->to_text() +
-                                                ", this is " + wanted.to_text());
-  }
-  return context;
-}
-
 }  // namespace
 
 class ReceiverServer::Impl final : public SessionHost {
@@ -119,7 +107,7 @@ class ReceiverServer::Impl final : public SessionHost {
   std::uint16_t port() const { return port_; }
 
   Result<std::vector<std::string>> reload(const ReceiverConfig& config) {
-    ASSIGN_OR_RETURN(auto tls, load_tls(config));
+    ASSIGN_OR_RETURN(auto tls, TlsContext::load_as(config.tls, TlsSide::kServer, {WireRole::kReceiver, config.name}));
     std::vector<std::string> not_applied;
     if (config.listen_address != config_.listen_address || config.listen_port != config_.listen_port) {
       not_applied.push_back("listen");
@@ -396,7 +384,7 @@ ReceiverServer::ReceiverServer(std::unique_ptr<Impl> impl) : impl_(std::move(imp
 ReceiverServer::~ReceiverServer() = default;
 
 Result<std::unique_ptr<ReceiverServer>> ReceiverServer::start(const ReceiverConfig& config, const Options& options) {
-  ASSIGN_OR_RETURN(auto tls, load_tls(config));
+  ASSIGN_OR_RETURN(auto tls, TlsContext::load_as(config.tls, TlsSide::kServer, {WireRole::kReceiver, config.name}));
   ASSIGN_OR_RETURN(const Uuid boot_id, read_boot_id());
   ASSIGN_OR_RETURN(UniqueFd listener, listen_on(config.listen_address, config.listen_port));
   return std::unique_ptr<ReceiverServer>(

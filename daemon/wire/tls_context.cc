@@ -81,4 +81,24 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsFiles& files
       new TlsContext(context.release(), side, certificate_identity(certificate.get()), not_after_ns));
 }
 
+Result<std::shared_ptr<const TlsContext>> TlsContext::load_as(const TlsFiles& files, TlsSide side,
+                                                              const WireIdentity& own) {
+  ASSIGN_OR_RETURN(auto context, load(files, side));
+  const Result<WireIdentity>& found = context->own_identity();
+  if (!found.ok()) return Error(ErrorKind::kInvalidConfig, "'" + files.certificate + "': " + found.error().message());
+  if (!(*found == own)) {
+    return Error(ErrorKind::kInvalidConfig,
+                 "'" + files.certificate + "' is the certificate of " + found->to_text() + ", not of " + own.to_text());
+  }
+  return context;
+}
+
+Status check_tls_files(const TlsFiles& files, TlsSide side, const WireIdentity& own, std::uint64_t now_wall_ns) {
+  ASSIGN_OR_RETURN(const auto context, TlsContext::load_as(files, side, own));
+  if (context->own_not_after_ns() <= now_wall_ns) {
+    return Error(ErrorKind::kInvalidConfig, "'" + files.certificate + "' has expired");
+  }
+  return ok_status();
+}
+
 }  // namespace understudy

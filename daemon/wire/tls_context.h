@@ -30,6 +30,9 @@ class TlsContext {
   // Reads and checks the three files: parseable, key and certificate belong together, key not open to all. Does not
   // judge expiry or identity of the own certificate: the peer does, by its clock. Errors name the file.
   static Result<std::shared_ptr<const TlsContext>> load(const TlsFiles& files, TlsSide side);
+  // The same, when the certificate is that of `own`; else kInvalidConfig, saying whose it is.
+  static Result<std::shared_ptr<const TlsContext>> load_as(const TlsFiles& files, TlsSide side,
+                                                           const WireIdentity& own);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
@@ -48,5 +51,8 @@ class TlsContext {
   Result<WireIdentity> own_identity_;
   std::uint64_t own_not_after_ns_;
 };
+
+// For --check-config: whether the files can be loaded as `own` and the certificate has not expired by `now_wall_ns`.
+Status check_tls_files(const TlsFiles& files, TlsSide side, const WireIdentity& own, std::uint64_t now_wall_ns);
 
 }  // namespace understudy

@@ -7,8 +7,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/event_loop.h"
@@ -18,8 +18,8 @@
 #include "daemon/base/notify.h"
 #include "daemon/base/signals.h"
 #include "daemon/base/text.h"
-#include "daemon/base/version.h"
 #include "daemon/control/control_server.h"
+#include "daemon/service/daemon_program.h"
 #include "orchestrator/api/directory_watch.h"
 #include "orchestrator/api/orchestrator_config.h"
 #include "orchestrator/api/requests.h"
@@ -36,56 +36,7 @@ constexpr std::uint64_t kRoundNs = 1'000'000'000;
 // Editors write a file in several steps: wait until it is quiet.
 constexpr std::uint64_t kSettleNs = 200'000'000;
 
-std::string software() { return std::string(kProgram) + " " + std::string(version()); }
-
-enum class Action { kRun, kCheckConfig, kPrintConfig, kPrintSchema, kVersion, kHelp };
-
-struct Arguments {
-  Action action = Action::kRun;
-  std::string config = kDefaultConfig;
-};
-
-void print_help(std::FILE* out) {
-  std::fprintf(out,
-               "usage: %s [--config FILE] [--check-config | --print-config | --print-schema | --version | --help]\n"
-               "\n"
-               "  --config FILE     configuration (default %s)\n"
-               "  --check-config    check the configuration and all protection groups, and exit\n"
-               "  --print-config    print the configuration with its drop-ins and defaults, and exit\n"
-               "  --print-schema    print the JSON schema of a protection group's file, and exit\n"
-               "  --version         print the version, and exit\n",
-               kProgram, kDefaultConfig);
-}
-
-std::optional<Arguments> parse_arguments(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--config") {
-      if (++i == argc) {
-        std::fprintf(stderr, "%s: --config needs a file name\n", kProgram);
-        return std::nullopt;
-      }
-      arguments.config = argv[i];
-    } else if (argument.starts_with("--config=")) {
-      arguments.config = argument.substr(9);
-    } else if (argument == "--check-config") {
-      arguments.action = Action::kCheckConfig;
-    } else if (argument == "--print-config") {
-      arguments.action = Action::kPrintConfig;
-    } else if (argument == "--print-schema") {
-      arguments.action = Action::kPrintSchema;
-    } else if (argument == "--version") {
-      arguments.action = Action::kVersion;
-    } else if (argument == "--help" || argument == "-h") {
-      arguments.action = Action::kHelp;
-    } else {
-      std::fprintf(stderr, "%s: unknown argument '%s'; --help lists them\n", kProgram, argv[i]);
-      return std::nullopt;
-    }
-  }
-  return arguments;
-}
+std::string software() { return software_name(kProgram); }
 
 void log_event(const ReconcileEvent& event) {
   using Kind = ReconcileEvent::Kind;
@@ -291,49 +242,49 @@ class Daemon {
   std::unique_ptr<Reconciler> reconciler_;
 };
 
-// The configuration is right; now the groups. Warnings do not make them wrong.
-int check_groups(const OrchestratorConfig& config) {
-  const auto sources = read_declared_sources(config.groups_directory);
-  auto declared = sources.ok() ? parse_declared_state(*sources, config.declared)
-                               : Result<DeclaredState>(sources.error());
-  if (!declared.ok()) {
-    std::fprintf(stderr, "%s\n", declared.error().message().c_str());
-    return kExitBadConfig;
+class Program final : public DaemonProgram {
+ public:
+  CommandLineRules rules() const override {
+    CommandLineRules rules;
+    rules.program = kProgram;
+    rules.default_config = kDefaultConfig;
+    rules.check_help = "check the configuration and all protection groups, and exit";
+    rules.actions = {{"print-schema", "print the JSON schema of a protection group's file, and exit", ""}};
+    return rules;
   }
-  for (const std::string& warning : declared->warnings) std::fprintf(stderr, "%s (warning)\n", warning.c_str());
-  return kExitOk;
-}
 
-int run_program(int argc, char** argv) {
-  const std::optional<Arguments> arguments = parse_arguments(argc, argv);
-  if (!arguments) return kExitBadArguments;
-  switch (arguments->action) {
-    case Action::kHelp: print_help(stdout); return kExitOk;
-    case Action::kVersion: std::printf("%s\n", software().c_str()); return kExitOk;
-    case Action::kPrintSchema: std::printf("%s\n", group_schema().dump_indented().c_str()); return kExitOk;
-    default: break;
-  }
-  log_init(kProgram, LogLevel::kInfo);
-  std::string printed;
-  auto config = load_orchestrator_config(arguments->config, &printed);
-  if (!config.ok()) {
-    if (arguments->action == Action::kRun) {
-      log_error(kMessageConfigInvalid, config.error());
-    } else {
-      std::fprintf(stderr, "%s\n", config.error().message().c_str());
-    }
-    return config.error().kind() == ErrorKind::kPermission ? kExitNoPermission : kExitBadConfig;
-  }
-  if (arguments->action == Action::kPrintConfig) {
-    std::fputs(printed.c_str(), stdout);
+  std::optional<int> act_without_config(const CommandLine& line) override {
+    if (line.action != "print-schema") return std::nullopt;
+    std::printf("%s\n", group_schema().dump_indented().c_str());
     return kExitOk;
   }
-  if (arguments->action == Action::kCheckConfig) return check_groups(*config);
-  log_set_level(config->log_level);
-  return Daemon(arguments->config, std::move(config).value()).run();
-}
+
+  Status load_config(const std::string& path, std::string& printed) override {
+    ASSIGN_OR_RETURN(config_, load_orchestrator_config(path, &printed));
+    return ok_status();
+  }
+
+  // The configuration is right; now the groups. Warnings do not make them wrong.
+  Status check_config() override {
+    ASSIGN_OR_RETURN(const std::vector<DeclaredSource> sources, read_declared_sources(config_.groups_directory));
+    ASSIGN_OR_RETURN(const DeclaredState declared, parse_declared_state(sources, config_.declared));
+    for (const std::string& warning : declared.warnings) std::fprintf(stderr, "%s (warning)\n", warning.c_str());
+    return ok_status();
+  }
+
+  int act(const CommandLine& line) override {
+    log_set_level(config_.log_level);
+    return Daemon(line.config, std::move(config_)).run();
+  }
+
+ private:
+  OrchestratorConfig config_;
+};
 
 }  // namespace
 }  // namespace understudy
 
-int main(int argc, char** argv) { return understudy::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  understudy::Program program;
+  return understudy::run_daemon_program(program, argc, argv);
+}

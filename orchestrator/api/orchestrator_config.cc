@@ -3,6 +3,7 @@
 
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
+#include "daemon/service/log_level.h"
 #include "orchestrator/spec/group_rules.h"
 
 namespace understudy {
@@ -25,12 +26,7 @@ Result<OrchestratorConfig> read_config(ConfigReader& reader) {
       quota.mistake("region", quote(region) + " has a quota already");
     }
   }
-  config.log_level = root.choice<LogLevel>("log_level", config.log_level,
-                                           {{"error", LogLevel::kError},
-                                            {"warning", LogLevel::kWarning},
-                                            {"notice", LogLevel::kNotice},
-                                            {"info", LogLevel::kInfo},
-                                            {"debug", LogLevel::kDebug}});
+  config.log_level = read_log_level(root, config.log_level);
   RETURN_IF_ERROR(reader.finish());
   return config;
 }
