@@ -95,6 +95,7 @@ class ReceiverServer::Impl final : public SessionHost {
     session_options_.receiver_name = config.name;
     session_options_.software = options.software;
     session_options_.boot_id = boot_id;
+    session_options_.times = options.times;
     session_options_.queue_bytes_max =
         options.session_queue_bytes_max != 0 ? options.session_queue_bytes_max : kSessionQueueBytesMax;
     for (const ReceiverStoreConfig& store : config.stores) add_store(store);

@@ -34,6 +34,7 @@ class ReceiverServer {
     unsigned network_threads = 2;
     unsigned store_threads = kStoreThreads;  // for all stores together
     std::size_t session_queue_bytes_max = 0;  // 0 = kSessionQueueBytesMax
+    SessionTimes times;
   };
 
   // Reads the certificates, opens the stores and listens. An error is one of certificates or of listening; a store that

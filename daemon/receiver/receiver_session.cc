@@ -33,11 +33,9 @@ using boost::system::error_code;
 
 namespace {
 
+static_assert(SessionTimes{}.handshake_ns == kWireHandshakeNsMax);
+
 constexpr auto kTickInterval = std::chrono::milliseconds(500);
-// How long a peer has to take our last words.
-constexpr std::uint64_t kLingerNsMax = 2'000'000'000;
-// How long a peer has to show that it is alive.
-constexpr auto kProofDelay = std::chrono::seconds(3);
 // Reading lets others have their turn after this much.
 constexpr std::size_t kReadTurnBytes = 512u << 10;
 
@@ -58,7 +56,7 @@ class Session final : public ReceiverSession,
         timer_(strand_),
         proof_timer_(strand_),
         limit_timer_(strand_),
-        core_(options.receiver_name, options.queue_bytes_max, pool, *this, now_ns()) {
+        core_(options.receiver_name, options.queue_bytes_max, pool, *this, now_ns(), options.times.handshake_ns) {
     status_.address = address_;
     status_.connected_wall_ns = system_clock().wall_ns();
   }
@@ -324,7 +322,7 @@ class Session final : public ReceiverSession,
     const std::uint64_t received = tls_->bytes_received();
     core_.say(Ping{0});
     pump();
-    proof_timer_.expires_after(kProofDelay);
+    proof_timer_.expires_after(std::chrono::nanoseconds(options_.times.proof_ns));
     proof_timer_.async_wait(
         [self = shared_from_this(), answer, received](const error_code&) { answer(self->is_proved_alive(received)); });
   }
@@ -351,7 +349,7 @@ class Session final : public ReceiverSession,
     if (closed_ || lingering_) return;
     report_end(error, refused);
     lingering_ = true;
-    linger_until_ns_ = now_ns() + kLingerNsMax;
+    linger_until_ns_ = now_ns() + options_.times.linger_ns;
     pump();
   }
 

@@ -54,11 +54,19 @@ struct SessionStatus {
   std::uint64_t delta_batches = 0;          // that were rebuilt
 };
 
+// How long a peer has. Shorter ones are for tests.
+struct SessionTimes {
+  std::uint64_t handshake_ns = 10'000'000'000;  // to say who it is: kWireHandshakeNsMax
+  std::uint64_t proof_ns = 3'000'000'000;       // to show that it is alive
+  std::uint64_t linger_ns = 2'000'000'000;      // to take our last words
+};
+
 struct SessionOptions {
   std::string receiver_name;
   std::string software;
   Uuid boot_id;                     // of this machine
   std::size_t queue_bytes_max = 0;  // until attach() says it
+  SessionTimes times;
 };
 
 // What one server's session may take from the others.

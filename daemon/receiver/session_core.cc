@@ -10,11 +10,11 @@
 namespace understudy {
 
 SessionCore::SessionCore(const std::string& receiver_name, std::size_t queue_bytes_max, BufferPool& pool,
-                         SessionPort& port, std::uint64_t now_ns)
+                         SessionPort& port, std::uint64_t now_ns, std::uint64_t handshake_ns_max)
     : queue_bytes_max_(queue_bytes_max),
       pool_(pool),
       port_(port),
-      session_(ServerSessionOptions{receiver_name}, now_ns) {}
+      session_(ServerSessionOptions{receiver_name, handshake_ns_max}, now_ns) {}
 
 void SessionCore::step(SessionEvent event, std::uint64_t now_ns) {
   if (over_) return;

@@ -38,7 +38,7 @@ class SessionCore {
  public:
   // `pool` and `port` must outlive it. With `queue_bytes_max` waiting for the store nothing more is to be read.
   SessionCore(const std::string& receiver_name, std::size_t queue_bytes_max, BufferPool& pool, SessionPort& port,
-              std::uint64_t now_ns);
+              std::uint64_t now_ns, std::uint64_t handshake_ns_max = kWireHandshakeNsMax);
 
   // An event of the state machine; nothing once the session is over.
   void step(SessionEvent event, std::uint64_t now_ns);

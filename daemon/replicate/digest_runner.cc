@@ -151,13 +151,15 @@ void DigestRunner::reap() {
   }
 }
 
-bool DigestRunner::buffer_free() const {
-  return std::any_of(buffers_.begin(), buffers_.end(),
-                     [](const BufferUse& use) { return use.state == BufferUse::State::kFree; });
+std::size_t DigestRunner::free_buffers() const {
+  return static_cast<std::size_t>(std::count_if(
+      buffers_.begin(), buffers_.end(), [](const BufferUse& use) { return use.state == BufferUse::State::kFree; }));
 }
 
+// Half of the buffers at a stroke: to look at what is in flight costs as much as hashing some of them.
 Status DigestRunner::fill(const std::function<void(const GranuleRange&)>& on_claim) {
-  for (std::size_t i = 0; buffer_free(); ++i) {
+  if (free_buffers() * 2 < buffers_.size()) return ok_status();
+  for (std::size_t i = 0; free_buffers() > 0; ++i) {
     if (i == active_.size() && !open_region(on_claim)) return ok_status();
     Active& active = *active_[i];
     if (began_ns_ == 0) began_ns_ = now_ns_;

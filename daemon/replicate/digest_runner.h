@@ -47,7 +47,9 @@ struct DigestOptions {
   std::uint64_t scrub_bytes_per_second = 20u << 20;  // at most
   std::uint64_t scrub_region_bytes = 8u << 20;       // read at a stroke; the pauses between make the rate
   std::uint64_t recheck_pause_ns = 1'000'000'000;    // before a difference is looked at again
-  std::uint32_t regions_max = 4;                     // under way at a time
+  // Under way at a time, so that a receiver that is slow for a while holds up no reads: what waits are digests, not
+  // bytes. Less than what DigestCheck keeps for the second question.
+  std::uint32_t regions_max = 12;
   // Clearing is given up when, after so much, more than half differs.
   std::uint64_t worthwhile_after_bytes = 256u << 20;
 };
@@ -173,7 +175,7 @@ class DigestRunner {
   bool open_clear_region(const std::function<void(const GranuleRange&)>& on_claim);
   Status look_and_read(Active& active);
   void read_chunks(Active& active, std::uint64_t head_before, const std::vector<InFlightWrite>* writes);
-  bool buffer_free() const;
+  std::size_t free_buffers() const;
   bool respects_in_flight(const DigestRegion& region, unsigned chunk, const std::vector<InFlightWrite>& writes) const;
   void finish(std::uint64_t token);
   void finish_claims(const Active& active);

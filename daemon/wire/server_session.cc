@@ -154,8 +154,9 @@ void ServerSession::resize_delta_cache(std::uint64_t bytes, std::vector<SessionA
 void ServerSession::tick(const ClockTick& tick, std::uint64_t now_ns, std::vector<SessionAction>& actions) {
   if (state_ != State::kConnecting && state_ != State::kExpectHello) {
     keep_alive(tick, now_ns, "the agent", actions);
-  } else if (now_ns - accepted_ns_ >= kWireHandshakeNsMax) {
-    close(Error(ErrorKind::kTimeout, "no hello within " + format_duration_ns(kWireHandshakeNsMax)), true, actions);
+  } else if (now_ns - accepted_ns_ >= options_.handshake_ns_max) {
+    close(Error(ErrorKind::kTimeout, "no hello within " + format_duration_ns(options_.handshake_ns_max)), true,
+          actions);
   }
 }
 

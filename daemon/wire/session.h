@@ -142,6 +142,7 @@ class SessionBase {
 
 struct ServerSessionOptions {
   std::string receiver_name;
+  std::uint64_t handshake_ns_max = kWireHandshakeNsMax;
 };
 
 class ServerSession : private SessionBase {

@@ -66,6 +66,10 @@ MUTATIONS = [
     ('loss-during-first-copy-ignored', 'daemon/replicate/gap_tracker.cc',
      '  open_ = true;\n  base_is_open_ = false;\n  reason_ = GapReason::kOverflow;',
      '  open_ = true;\n  reason_ = GapReason::kOverflow;'),
+    ('window-ignored', 'daemon/replicate/replicator_stream.cc',
+     '  window_open_ = queued_bytes < options_.link_window_bytes;\n', '  window_open_ = true;\n'),
+    ('receiver-never-pauses', 'daemon/receiver/session_core.cc',
+     '  if (queued_bytes_ >= queue_bytes_max_) paused_ = true;\n', ''),
 ]
 
 

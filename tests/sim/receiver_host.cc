@@ -74,6 +74,7 @@ class SimSession final : public StoreClient,
   }
   void store_took(std::size_t bytes) override {
     post([this, bytes] {
+      waiting_bytes_ -= bytes;
       if (core_.took(bytes)) bytes_arrived();
     });
   }
@@ -93,6 +94,9 @@ class SimSession final : public StoreClient,
   // --- SessionPort ---
   void session_greet(const Hello& hello) override { host_.hello(shared_from_this(), hello); }
   void session_batch(Buffer batch) override {
+    REQUIRE(waiting_bytes_ < kQueueBytesMax, "I3",
+            std::to_string(waiting_bytes_) + " bytes wait for the store and still more is read");
+    waiting_bytes_ += batch.size();
     if (host_.worker_) host_.worker_->submit(shared_from_this(), std::move(batch));
   }
   void session_question(DigestQuestion question) override {
@@ -165,6 +169,7 @@ class SimSession final : public StoreClient,
   const std::shared_ptr<Connection> connection_;
   const std::shared_ptr<BufferPool> pool_;  // events that nobody runs any more may keep us longer than the host
   SessionCore core_;
+  std::size_t waiting_bytes_ = 0;  // for the store
   bool sent_since_tick_ = false;
   bool finished_ = false;
   bool closed_ = false;

@@ -76,6 +76,12 @@ LinkStatistics SimLink::statistics() const {
   return statistics_;
 }
 
+std::uint64_t SimLink::unencoded_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& batch : queue_) bytes += batch->batch.raw_payload_bytes();
+  return bytes;
+}
+
 void SimLink::encode_next() {
   if (encoding_ || queue_.empty()) return;
   encoding_ = true;

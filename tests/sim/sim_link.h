@@ -33,6 +33,9 @@ class SimLink final : public Link, private Endpoint {
   void ask_digest(const DigestQuestion& question) override;
   LinkStatistics statistics() const override;
 
+  // Payload that was given to send() and is still where the agent keeps it.
+  std::uint64_t unencoded_bytes() const;
+
   // --- faults ---
   void flip_bit_in_next_batch() { flip_next_ = true; }
   const std::shared_ptr<Connection>& connection() const { return connection_; }

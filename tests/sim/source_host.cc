@@ -8,6 +8,8 @@
 namespace understudy::sim {
 namespace {
 
+constexpr std::uint64_t kCalmRingBytes = 8 << 20;
+
 Uuid fixed_uuid(std::uint8_t number) {
   Uuid uuid;
   uuid.bytes[0] = std::byte{0x5e};
@@ -179,12 +181,32 @@ void SourceHost::run_step() {
     oracle_.repair_asked();
     (void)replicator_->command(ReplicationCommand::kRepair);
   }
+  check_bounds();
   if (stopping_ && replicator_->stop_complete()) return restart_agent_after(away_ns_);
   if (!reading_ && reads_wait()) read_disks();
   const Scheduler::Time wanted =
       result.wait == StepResult::Wait::kNot ? world_.scheduler.now() : clock_.world_time(result.until_ns);
   const Scheduler::Time now = world_.scheduler.now();
   wake_agent((wanted > now ? wanted - now : 0) + 1 + world_.below(20 * kMicrosecond));
+}
+
+// I3: the host's memory is what the configuration says. What waits to be encoded lies in the ring or in the buffers
+// for copies, however long nothing is taken from it; encoded or not, no more of it than the link's window waits.
+void SourceHost::check_bounds() {
+  constexpr std::uint64_t kWordsBytes = 64 << 10;  // of marks, geometry and gaps: a few hundred bytes each
+  const std::uint64_t ring_used = capture_->head() - tracker_->tail();
+  const std::uint64_t ring_bytes = std::max(ring_bytes_, quiet_ ? kCalmRingBytes : 0);
+  REQUIRE(ring_used <= ring_bytes, "I3",
+          std::to_string(ring_used) + " bytes of the ring are in use, it has " + std::to_string(ring_bytes));
+  const std::uint64_t memory = ring_used + std::uint64_t{buffers_} * buffer_bytes_ + kWordsBytes;
+  REQUIRE(link_->unencoded_bytes() <= memory, "I3",
+          std::to_string(link_->unencoded_bytes()) + " bytes wait to be encoded, ring and buffers hold " +
+              std::to_string(memory));
+  const std::uint64_t queued = link_->statistics().queued_bytes;
+  const std::uint64_t batch = options_.stream.batch_payload_bytes_max + std::max<std::uint64_t>(buffer_bytes_, 64 << 10);
+  REQUIRE(queued <= options_.link_window_bytes + 2 * batch, "I3",
+          std::to_string(queued) + " bytes wait for the link, its window is " +
+              std::to_string(options_.link_window_bytes));
 }
 
 void SourceHost::wake_agent(std::uint64_t delay_ns) {
@@ -291,7 +313,7 @@ void SourceHost::flip_bit() {
 void SourceHost::calm_down() {
   quiet_ = true;
   if (!up_) return;
-  capture_->set_ring_bytes(8 << 20);
+  capture_->set_ring_bytes(kCalmRingBytes);
   capture_->skip_next(0);
   capture_->fail_reads_next(0);
   capture_->miss_first_program(0);

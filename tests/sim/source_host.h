@@ -66,6 +66,7 @@ class SourceHost {
   void restart_agent_after(std::uint64_t away_ns);
   void interrupted();
   void run_step();
+  void check_bounds();
   void wake_agent(std::uint64_t delay_ns);
   bool reads_wait() const;
   void read_disks();

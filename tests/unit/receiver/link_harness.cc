@@ -263,6 +263,7 @@ std::unique_ptr<ReceiverServer> LinkFixture::start_receiver(std::uint16_t port, 
   ReceiverServer::Options options;
   options.software = "test";
   options.session_queue_bytes_max = queue_bytes_max;
+  options.times = times;
   auto server = ReceiverServer::start(with_port, options);
   REQUIRE_MESSAGE(server.ok(), server.error().message());
   return std::move(server).value();

@@ -139,6 +139,7 @@ class LinkFixture {
 
   TemporaryDirectory directory;
   TestPki pki;
+  SessionTimes times{.proof_ns = 500'000'000};  // of receivers that start
 };
 
 }  // namespace understudy

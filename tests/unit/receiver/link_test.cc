@@ -168,6 +168,7 @@ TEST_CASE("deltas over cut connections: each session begins with empty caches") 
     TlsLinkOptions options = fixture.agent_options(stream, proxy.port());
     options.delta_cache_bytes = 4 << 20;
     options.encoder_threads = 3;
+    options.retry_ns_max = options.retry_ns_min;
     TestAgent agent(stream, options);
     for (std::uint64_t cut = 6000; cut < 120'000; cut += 7919) {
       proxy.cut_after_bytes = cut;
@@ -190,7 +191,9 @@ TEST_CASE("cut at any byte, the stream goes on where the receiver stands") {
   {
     auto receiver = fixture.start_receiver();
     TestProxy proxy(receiver->port());
-    TestAgent agent(stream, fixture.agent_options(stream, proxy.port()));
+    TlsLinkOptions options = fixture.agent_options(stream, proxy.port());
+    options.retry_ns_max = options.retry_ns_min;
+    TestAgent agent(stream, options);
     // Through the handshake in small strides, then through frames, and ever further.
     for (std::uint64_t cut = 100; cut < 120'000; cut += cut < 6000 ? 397 : 7919) {
       proxy.cut_after_bytes = cut;

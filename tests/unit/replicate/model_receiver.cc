@@ -23,8 +23,7 @@ class ModelContent final : public DigestContent {
   bool known_zeros(std::uint16_t, std::uint64_t, std::uint64_t) const override { return false; }
   Result<std::span<const std::byte>> read(std::uint16_t disk, std::uint64_t offset_bytes,
                                           std::span<std::byte> room) override {
-    const std::vector<std::byte> content = store_.content(disk);
-    std::memcpy(room.data(), content.data() + offset_bytes, room.size());
+    store_.read(disk, offset_bytes, room);
     return std::span<const std::byte>(room);
   }
 
@@ -118,13 +117,18 @@ void ModelStore::leak_to_base(const BatchReader& batch) {
 }
 
 std::vector<std::byte> ModelStore::content(std::uint16_t disk) const {
-  const Image& image = images.at(disk);
-  std::vector<std::byte> bytes = image.base;
-  for (std::size_t sector = 0; sector < image.in_journal.size(); ++sector) {
-    if (!image.in_journal[sector]) continue;
-    std::memcpy(bytes.data() + sector * kSector, image.journal.data() + sector * kSector, kSector);
-  }
+  std::vector<std::byte> bytes(images.at(disk).base.size());
+  read(disk, 0, bytes);
   return bytes;
+}
+
+void ModelStore::read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const {
+  const Image& image = images.at(disk);
+  std::memcpy(out.data(), image.base.data() + offset_bytes, out.size());
+  for (std::size_t at = 0; at < out.size(); at += kSector) {
+    const std::uint64_t from = offset_bytes + at;
+    if (image.in_journal[from / kSector]) std::memcpy(out.data() + at, image.journal.data() + from, kSector);
+  }
 }
 
 std::optional<LinkEvent> ModelReceiver::poll() {

@@ -35,6 +35,8 @@ struct ModelStore {
   // Base data of copies that never became durable: it may be there all the same.
   void leak_to_base(const BatchReader& batch);
   std::vector<std::byte> content(std::uint16_t disk) const;
+  // Whole sectors of it, within the disk.
+  void read(std::uint16_t disk, std::uint64_t offset_bytes, std::span<std::byte> out) const;
   bool whole() const { return position.seq > 0 && !position.gap_open && position.initial_copy_done; }
 
  private:
