@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads at a point: where the bytes are say the layers (view_layers.h), what they are the loader (view_loader.h). Later
-// records never change the files that the pieces point into, so a view holds still (I8).
+// Reads at a point: where the bytes are says the map (view_map.h) of the layers (view_layers.h), what they are the loader
+// (view_loader.h). Later records never change the files that the pieces point into, so a view holds still (I8).
 #include "daemon/view/view.h"
 
 #include <algorithm>
@@ -9,6 +9,8 @@
 #include "daemon/base/limits.h"
 #include "daemon/view/view_layers.h"
 #include "daemon/view/view_loader.h"
+#include "daemon/view/view_map.h"
+#include "daemon/view/view_spill.h"
 
 namespace understudy {
 namespace {
@@ -23,11 +25,12 @@ constexpr std::size_t kExtentPieces = 16u << 10;
 
 class PointInTimeViewImpl final : public PointInTimeView {
  public:
-  PointInTimeViewImpl(ViewLayers layers, Seq seq)
+  PointInTimeViewImpl(ViewLayers layers, Seq seq, std::shared_ptr<ViewSpill> spill, std::uint64_t spill_bytes_max)
       : layers_(std::move(layers)),
         point_{seq, layers_.place().write_time_ns,
                layers_.place().barrier_seq != 0 && !layers_.place().written_since_barrier},
-        loader_(layers_.snapshot()) {}
+        map_(layers_),
+        loader_(layers_.snapshot(), std::move(spill), spill_bytes_max) {}
 
   const Point& point() const override { return point_; }
   const std::vector<DiskGeometry>& disks() const override { return layers_.disks(); }
@@ -37,20 +40,10 @@ class PointInTimeViewImpl final : public PointInTimeView {
     if (geometry == nullptr) return no_disk(disk);
     if (offset_bytes > geometry->size_bytes || out.size() > geometry->size_bytes - offset_bytes)
       return Error(ErrorKind::kInvalidArgument, "read beyond the end of disk '" + geometry->name + "'");
-    std::vector<ViewPiece> pieces;
-    RETURN_IF_ERROR(layers_.pieces(disk, offset_bytes, offset_bytes + out.size(), pieces));
-    std::uint64_t at = offset_bytes;
-    for (const ViewPiece& piece : pieces) {
-      const std::span<std::byte> before = out.subspan(at - offset_bytes, piece.begin_bytes - at);
-      std::fill(before.begin(), before.end(), std::byte{0});
-      LoadedPointer loaded;
-      ASSIGN_OR_RETURN(const std::span<const std::byte> data, loader_.load(disk, piece, loaded));
-      std::memcpy(out.data() + (piece.begin_bytes - offset_bytes), data.data(), data.size());
-      at = piece.end_bytes;
-    }
-    const std::span<std::byte> behind = out.subspan(at - offset_bytes);
-    std::fill(behind.begin(), behind.end(), std::byte{0});
-    return ok_status();
+    thread_local std::vector<ViewPiece> pieces;
+    pieces.clear();
+    RETURN_IF_ERROR(map_.pieces(disk, offset_bytes, offset_bytes + out.size(), pieces));
+    return loader_.read(disk, offset_bytes, pieces, out);
   }
 
   // A large stretch at a time, in it in stream order: every batch is read and decompressed once for it, however
@@ -83,7 +76,7 @@ class PointInTimeViewImpl final : public PointInTimeView {
       const std::uint64_t end = at + std::min(std::min(step, kReadAllBytesMax), geometry->size_bytes - at);
       pieces.clear();
       // What can't be looked up is not known to be zeros; reading it will say why.
-      if (!layers_.pieces(disk, at, end, pieces).ok()) {
+      if (!(step == kExtentStepBytes ? map_.pieces(disk, at, end, pieces) : layers_.pieces(disk, at, end, pieces)).ok()) {
         if (zero == true) break;
         return Extent{end - offset_bytes, false};
       }
@@ -118,8 +111,8 @@ class PointInTimeViewImpl final : public PointInTimeView {
       return a.seq != b.seq ? a.seq < b.seq : a.begin_bytes < b.begin_bytes;
     });
     for (const ViewPiece& piece : pieces) {
-      LoadedPointer loaded;
-      ASSIGN_OR_RETURN(const std::span<const std::byte> data, loader_.load(disk, piece, loaded));
+      ViewLoader::Holder holder;
+      ASSIGN_OR_RETURN(const std::span<const std::byte> data, loader_.load(disk, piece, holder));
       RETURN_IF_ERROR(sink(piece.begin_bytes, data));
     }
     return ok_status();
@@ -127,15 +120,24 @@ class PointInTimeViewImpl final : public PointInTimeView {
 
   ViewLayers layers_;
   Point point_;
+  ViewMap map_;
   ViewLoader loader_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<PointInTimeView>> PointInTimeView::open(const Store& store, const Point& point) {
+Result<std::unique_ptr<PointInTimeView>> PointInTimeView::open(const Store& store, const Point& point,
+                                                              const ViewOptions& options) {
   Result<ViewLayers> layers = ViewLayers::open(store.snapshot(), point.seq);
   if (!layers.ok()) return std::move(layers).error().with_context("open view");
-  return std::unique_ptr<PointInTimeView>(std::make_unique<PointInTimeViewImpl>(std::move(*layers), point.seq));
+  std::shared_ptr<ViewSpill> spill;
+  if (!options.spill_directory.empty()) {
+    Result<std::shared_ptr<ViewSpill>> created = ViewSpill::create(posix_file_system(), options.spill_directory);
+    if (!created.ok()) return std::move(created).error().with_context("open view");
+    spill = std::move(*created);
+  }
+  return std::unique_ptr<PointInTimeView>(std::make_unique<PointInTimeViewImpl>(
+      std::move(*layers), point.seq, std::move(spill), options.spill_bytes_max));
 }
 
 }  // namespace understudy
