@@ -118,6 +118,8 @@ inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
 inline constexpr std::size_t kViewCacheBytesMax = 64u << 20;
 // Memory of what a view knows of where a disk's bytes lie; a region beyond is looked up in the indexes again.
 inline constexpr std::size_t kViewMapBytesMax = 32u << 20;
+// Memory of the checksums of what a view's spill file holds by regions of the disk; enough for 8 GiB.
+inline constexpr std::size_t kViewFlatBytesMax = 18u << 20;
 // The same for the view at the end of the stream, which a digest scan reads mostly in order.
 inline constexpr std::size_t kEndViewCacheBytesMax = 16u << 20;
 

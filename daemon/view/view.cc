@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "daemon/base/limits.h"
+#include "daemon/view/view_flat.h"
 #include "daemon/view/view_layers.h"
 #include "daemon/view/view_loader.h"
 #include "daemon/view/view_map.h"
@@ -30,7 +31,9 @@ class PointInTimeViewImpl final : public PointInTimeView {
         point_{seq, layers_.place().write_time_ns,
                layers_.place().barrier_seq != 0 && !layers_.place().written_since_barrier},
         map_(layers_),
-        loader_(layers_.snapshot(), std::move(spill), spill_bytes_max) {}
+        loader_(layers_.snapshot(), spill, spill_bytes_max / 2) {
+    if (spill != nullptr) flat_ = std::make_unique<ViewFlat>(std::move(spill), spill_bytes_max / 2);
+  }
 
   const Point& point() const override { return point_; }
   const std::vector<DiskGeometry>& disks() const override { return layers_.disks(); }
@@ -40,10 +43,13 @@ class PointInTimeViewImpl final : public PointInTimeView {
     if (geometry == nullptr) return no_disk(disk);
     if (offset_bytes > geometry->size_bytes || out.size() > geometry->size_bytes - offset_bytes)
       return Error(ErrorKind::kInvalidArgument, "read beyond the end of disk '" + geometry->name + "'");
-    thread_local std::vector<ViewPiece> pieces;
-    pieces.clear();
-    RETURN_IF_ERROR(map_.pieces(disk, offset_bytes, offset_bytes + out.size(), pieces));
-    return loader_.read(disk, offset_bytes, pieces, out);
+    for (std::uint64_t done = 0; done < out.size();) {
+      const std::uint64_t at = offset_bytes + done;
+      const std::uint64_t length = std::min(out.size() - done, kViewRegionBytes - at % kViewRegionBytes);
+      RETURN_IF_ERROR(read_in_region(*geometry, at, out.subspan(done, length)));
+      done += length;
+    }
+    return ok_status();
   }
 
   // A large stretch at a time, in it in stream order: every batch is read and decompressed once for it, however
@@ -106,6 +112,27 @@ class PointInTimeViewImpl final : public PointInTimeView {
     return Error(ErrorKind::kNotFound, "there is no disk " + std::to_string(disk) + " at this point");
   }
 
+  Status read_in_region(const DiskGeometry& disk, std::uint64_t offset_bytes, std::span<std::byte> out) const {
+    const std::uint64_t region = offset_bytes / kViewRegionBytes;
+    const std::uint64_t begin = region * kViewRegionBytes;
+    if (flat_ != nullptr && flat_->read(disk.disk, region, offset_bytes - begin, out)) return ok_status();
+    thread_local std::vector<ViewPiece> pieces;
+    pieces.clear();
+    RETURN_IF_ERROR(map_.pieces(disk.disk, offset_bytes, offset_bytes + out.size(), pieces));
+    if (flat_ != nullptr && flat_->note_read(disk.disk, region, out.size(), pieces.size())) {
+      const auto fill = [&](std::span<std::byte> room) -> Status {
+        std::vector<ViewPiece> all;
+        RETURN_IF_ERROR(map_.pieces(disk.disk, begin, begin + room.size(), all));
+        return loader_.read(disk.disk, begin, all, room);
+      };
+      // A part of the region that can't be read must not take the rest with it.
+      if (flat_->add(disk.disk, region, std::min(kViewRegionBytes, disk.size_bytes - begin), fill).ok() &&
+          flat_->read(disk.disk, region, offset_bytes - begin, out))
+        return ok_status();
+    }
+    return loader_.read(disk.disk, offset_bytes, pieces, out);
+  }
+
   Status hand_out(std::uint16_t disk, std::vector<ViewPiece>& pieces, const DataSink& sink) const {
     std::sort(pieces.begin(), pieces.end(), [&](const ViewPiece& a, const ViewPiece& b) {
       return a.seq != b.seq ? a.seq < b.seq : a.begin_bytes < b.begin_bytes;
@@ -122,6 +149,7 @@ class PointInTimeViewImpl final : public PointInTimeView {
   Point point_;
   ViewMap map_;
   ViewLoader loader_;
+  std::unique_ptr<ViewFlat> flat_;  // only with a spill
 };
 
 }  // namespace

@@ -79,7 +79,8 @@ struct ViewOptions {
 
 // The disks of a server at a point. Immutable; read() may be called from several threads.
 //
-// Memory: at most about kViewCacheBytesMax + kViewMapBytesMax, and what the reads under way need.
+// Memory: at most about kViewCacheBytesMax + kViewMapBytesMax + kViewFlatBytesMax, and what the reads under way need
+// (some MiB each).
 class PointInTimeView {
  public:
   virtual ~PointInTimeView() = default;
