@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads at a point: where the bytes are says the map (view_map.h) of the layers (view_layers.h), what they are the loader
-// (view_loader.h). Later records never change the files that the pieces point into, so a view holds still (I8).
+// Reads at a point: where the bytes are says the map (view_map.h) of the layers (view_layers.h), what they are the
+// loader (view_loader.h). Later records never change the files that the pieces point into, so a view holds still (I8).
 #include "daemon/view/view.h"
 
 #include <algorithm>
@@ -82,7 +82,8 @@ class PointInTimeViewImpl final : public PointInTimeView {
       const std::uint64_t end = at + std::min(std::min(step, kReadAllBytesMax), geometry->size_bytes - at);
       pieces.clear();
       // What can't be looked up is not known to be zeros; reading it will say why.
-      if (!(step == kExtentStepBytes ? map_.pieces(disk, at, end, pieces) : layers_.pieces(disk, at, end, pieces)).ok()) {
+      const bool first = step == kExtentStepBytes;
+      if (!(first ? map_.pieces(disk, at, end, pieces) : layers_.pieces(disk, at, end, pieces)).ok()) {
         if (zero == true) break;
         return Extent{end - offset_bytes, false};
       }

@@ -42,8 +42,8 @@ class ViewCache {
     return shard.find(key);
   }
 
-  // The value of `key`; when there is none, `make` (-> Result<Pointer>) makes it. Its error goes to all who wait, and is
-  // forgotten.
+  // The value of `key`; when there is none, `make` (-> Result<Pointer>) makes it. Its error goes to all who wait, and
+  // is forgotten.
   template <typename Make>
   Result<Pointer> get(std::uint64_t key, Make make) {
     const std::size_t number = shard_of(key);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Regions of a disk as they are, one behind another in the spill: where a disk was written in many small pieces and is
-// read in large ones, one read of a file takes the place of hundreds. Which regions that is worth for, note_read() finds
+// read in large ones, one read of a file takes the place of hundreds. For which regions that pays, note_read() finds
 // out. Bytes read from the spill are proved by checksums of blocks that are kept in memory. Thread-safe.
 //
 // Memory: 2 KiB for each region in the file.

@@ -42,9 +42,10 @@ struct ViewLoader::PlacedRecord {
 // One of: the table of a batch; a batch whose payloads can be read; the checksums of the blocks of one payload.
 class ViewLoader::Kept {
  public:
-  Seq first_seq = 0;
   Codec codec = Codec::kNone;
   std::vector<PlacedRecord> records;
+  std::vector<Seq> seqs;                         // of the records; empty = they follow one another
+  Seq first_seq = 0;
   std::uint64_t payloads_offset_bytes = 0;       // in the segment
   BatchReader decoded;                           // the payloads, when they are in memory
   std::unique_ptr<const ViewSpill::Slot> slot;   // the payloads, when they were decoded and are not in memory
@@ -55,8 +56,16 @@ class ViewLoader::Kept {
     constexpr std::size_t kOwnBytes = 192;  // what the cache needs for an entry
     const std::size_t memory = decoded.records().capacity() * (sizeof(Record) + 4) +
                                (in_memory() ? decoded.info().raw_payload_bytes : 0);
-    return {sizeof(*this) + kOwnBytes + records.capacity() * sizeof(PlacedRecord) + sums.capacity() * 8 + memory,
+    return {sizeof(*this) + kOwnBytes + records.capacity() * sizeof(PlacedRecord) +
+                (sums.capacity() + seqs.capacity()) * 8 + memory,
             slot == nullptr ? 0 : slot->length_bytes()};
+  }
+
+  // The number of a record; records.size() = it is not here.
+  std::size_t find(Seq seq) const {
+    if (seqs.empty() && seq < first_seq) return records.size();
+    if (seqs.empty()) return std::min<std::uint64_t>(seq - first_seq, records.size());
+    return static_cast<std::size_t>(std::find(seqs.begin(), seqs.end(), seq) - seqs.begin());
   }
 
   void set_records(const BatchReader& batch) {
@@ -75,7 +84,9 @@ class ViewLoader::Kept {
   }
 
   // Blocks that can be proved by themselves: those of `record`, or, of a short one, all of it.
-  std::uint64_t block_bytes(const PlacedRecord& record) const { return sums.empty() ? record.length_bytes : kBlockBytes; }
+  std::uint64_t block_bytes(const PlacedRecord& record) const {
+    return sums.empty() ? record.length_bytes : kBlockBytes;
+  }
   std::uint64_t sum(const PlacedRecord& record, std::uint64_t block) const {
     return sums.empty() ? record.checksum : sums[block];
   }
@@ -149,11 +160,11 @@ Result<std::span<const std::byte>> ViewLoader::load(std::uint16_t disk, const Vi
   const std::uint64_t length = piece.end_bytes - piece.begin_bytes;
   if (!piece.in_base) {
     ASSIGN_OR_RETURN(const KeptPointer batch, batch_of(piece));
-    ASSIGN_OR_RETURN(const PlacedRecord* record, record_of(*batch, disk, piece));
+    ASSIGN_OR_RETURN(const std::size_t number, number_of(*batch, disk, piece));
     if (batch->in_memory()) {
       holder.owner = batch;
-      return batch->decoded.records()[piece.seq - batch->first_seq].payload.subspan(
-          piece.begin_bytes - record->offset_bytes, length);
+      return batch->decoded.records()[number].payload.subspan(
+          piece.begin_bytes - batch->records[number].offset_bytes, length);
     }
   }
   holder.memory.resize(length);
@@ -162,16 +173,14 @@ Result<std::span<const std::byte>> ViewLoader::load(std::uint16_t disk, const Vi
 }
 
 // The index says what the journal says, or one of them is not what it was.
-Result<const ViewLoader::PlacedRecord*> ViewLoader::record_of(const Kept& batch, std::uint16_t disk,
-                                                              const ViewPiece& piece) const {
-  const std::uint64_t number = piece.seq - batch.first_seq;
-  if (piece.seq < batch.first_seq || number >= batch.records.size())
-    return damaged(piece, "is not in the batch that the index names");
+Result<std::size_t> ViewLoader::number_of(const Kept& batch, std::uint16_t disk, const ViewPiece& piece) const {
+  const std::size_t number = batch.find(piece.seq);
+  if (number >= batch.records.size()) return damaged(piece, "is not in the batch that the index names");
   const PlacedRecord& record = batch.records[number];
   if (record.disk != disk || piece.begin_bytes < record.offset_bytes ||
       piece.end_bytes > record.offset_bytes + record.length_bytes || piece.in_base != record.in_base)
     return damaged(piece, "is not what the index says");
-  return &record;
+  return number;
 }
 
 Result<ViewLoader::KeptPointer> ViewLoader::read_table(const ViewPiece& piece) const {
@@ -240,24 +249,22 @@ Result<ViewLoader::KeptPointer> ViewLoader::sums_of(Seq seq, const File& file, s
 }
 
 Status ViewLoader::read_journal(std::uint16_t disk, const ViewPiece& piece, std::span<std::byte> out) const {
-  const auto copy = [&](const Kept& batch, const PlacedRecord& record) {
-    std::memcpy(out.data(),
-                batch.decoded.records()[piece.seq - batch.first_seq].payload.data() +
-                    (piece.begin_bytes - record.offset_bytes),
-                out.size());
+  const auto read_from = [&](const Kept& batch) -> Status {
+    ASSIGN_OR_RETURN(const std::size_t number, number_of(batch, disk, piece));
+    const PlacedRecord& record = batch.records[number];
+    if (!batch.in_memory()) return read_placed(batch, record, piece, out);
+    const std::span<const std::byte> payload = batch.decoded.records()[number].payload;
+    std::memcpy(out.data(), payload.data() + (piece.begin_bytes - record.offset_bytes), out.size());
     return ok_status();
   };
   ASSIGN_OR_RETURN(const KeptPointer batch, batch_of(piece));
-  ASSIGN_OR_RETURN(const PlacedRecord* record, record_of(*batch, disk, piece));
-  if (batch->in_memory()) return copy(*batch, *record);
-  Status status = read_placed(*batch, *record, piece, out);
+  Status status = read_from(*batch);
   if (status.ok() || batch->slot == nullptr) return status;
   // What became of the spill does not matter: the journal has the bytes.
   const std::uint64_t key = key_of(Kind::kBatch, batch_number(piece));
   cache_.forget(key);
   ASSIGN_OR_RETURN(const KeptPointer again, cache_.get(key, [&] { return decode(piece, false); }));
-  ASSIGN_OR_RETURN(record, record_of(*again, disk, piece));
-  return again->in_memory() ? copy(*again, *record) : read_placed(*again, *record, piece, out);
+  return read_from(*again);
 }
 
 // From a batch whose payloads lie in a file as they are: the segment, or the spill.
@@ -331,9 +338,9 @@ Status ViewLoader::read_base_run(std::uint16_t disk, const File& file, std::span
       ASSIGN_OR_RETURN(proof, proof_of_base(disk, piece, file));
       proof_seq = piece.seq;
     }
-    ASSIGN_OR_RETURN(const PlacedRecord* record, record_of(*proof, disk, piece));
-    RETURN_IF_ERROR(
-        prove(file, *proof, *record, record->offset_bytes, piece.begin_bytes, piece.end_bytes, window));
+    ASSIGN_OR_RETURN(const std::size_t number, number_of(*proof, disk, piece));
+    const PlacedRecord& record = proof->records[number];
+    RETURN_IF_ERROR(prove(file, *proof, record, record.offset_bytes, piece.begin_bytes, piece.end_bytes, window));
   }
   return ok_status();
 }
@@ -343,9 +350,10 @@ Result<ViewLoader::KeptPointer> ViewLoader::proof_of_base(std::uint16_t disk, co
                                                           const File& file) const {
   if (KeptPointer sums = cache_.find(key_of(Kind::kSums, piece.seq))) return sums;
   ASSIGN_OR_RETURN(KeptPointer table, table_of(piece));
-  ASSIGN_OR_RETURN(const PlacedRecord* record, record_of(*table, disk, piece));
-  if (record->length_bytes <= kBlocksPayloadBytes) return table;
-  return sums_of(piece.seq, file, record->offset_bytes, *record);
+  ASSIGN_OR_RETURN(const std::size_t number, number_of(*table, disk, piece));
+  const PlacedRecord& record = table->records[number];
+  if (record.length_bytes <= kBlocksPayloadBytes) return table;
+  return sums_of(piece.seq, file, record.offset_bytes, record);
 }
 
 }  // namespace understudy

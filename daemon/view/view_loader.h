@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // From pieces of a disk (view_layers.h) to their bytes, each proved by the checksum made at capture. Thread-safe.
 //
-// What is kept (ViewCache, kViewCacheBytesMax of memory): the tables of batches; of batches whose payloads are compressed
-// together, the decoded payloads, in memory or, when there is a spill, in its file; of long payloads, the checksums of
-// their blocks. Bytes that lie in a file as they are (base images, plain batches, the spill) are read again each time
-// and proved again: a short payload as a whole, a long one, after the whole was proved once, block by block.
+// What is kept (ViewCache, kViewCacheBytesMax of memory): the tables of batches; of batches whose payloads are
+// compressed together, the decoded payloads, in memory or, when there is a spill, in its file; of long payloads, the
+// checksums of their blocks. Bytes that lie in a file as they are (base images, plain batches, the spill) are read again
+// each time and proved again: a short payload as a whole, a long one, after the whole was proved once, block by block.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,7 @@ class ViewLoader {
   Result<KeptPointer> decode(const ViewPiece& piece, bool may_spill) const;
   Result<KeptPointer> sums_of(Seq seq, const File& file, std::uint64_t offset_bytes, const PlacedRecord& record) const;
   Result<KeptPointer> proof_of_base(std::uint16_t disk, const ViewPiece& piece, const File& file) const;
-  Result<const PlacedRecord*> record_of(const Kept& batch, std::uint16_t disk, const ViewPiece& piece) const;
+  Result<std::size_t> number_of(const Kept& batch, std::uint16_t disk, const ViewPiece& piece) const;
 
   Status read_base(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const ViewPiece> pieces,
                    std::span<std::byte> out) const;

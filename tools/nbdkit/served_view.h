@@ -27,7 +27,8 @@ struct ServedDisk {
 
 class ServedView {
  public:
-  // A parameter of the command line: store, base, point, disk, info, cache or cache_bytes. kInvalidArgument names what is wrong with it.
+  // A parameter of the command line: store, base, point, disk, info, cache or cache_bytes. kInvalidArgument names what
+  // is wrong with it.
   Status set(std::string_view key, std::string value);
   // Opens what the parameters say. Damage of the journal goes to `report`. With the parameter `info`, writes what is
   // served into that file: lines "server NAME", "seq N", "time_ns N", "barrier_aligned 0|1" and for each disk
