@@ -113,8 +113,13 @@ inline constexpr std::uint64_t kSegmentRecordsMax = 256u << 10;
 inline constexpr std::uint64_t kSegmentBatchesMax = 32u << 10;
 // Frames that wait in memory for commit(); at this size append() writes them out by itself.
 inline constexpr std::size_t kAppendBufferBytesMax = 8u << 20;
-// Decoded batches a view keeps, in bytes; the least recently used one goes for a new one.
+// Memory of what a view has read and proved of batches and base images: tables, checksums of blocks, and, of a view
+// without a spill file, decoded payloads; the least recently used goes for something new.
 inline constexpr std::size_t kViewCacheBytesMax = 64u << 20;
+// Memory of what a view knows of where a disk's bytes lie; a region beyond is looked up in the indexes again.
+inline constexpr std::size_t kViewMapBytesMax = 32u << 20;
+// Memory of the checksums of what a view's spill file holds by regions of the disk; enough for 8 GiB.
+inline constexpr std::size_t kViewFlatBytesMax = 18u << 20;
 // The same for the view at the end of the stream, which a digest scan reads mostly in order.
 inline constexpr std::size_t kEndViewCacheBytesMax = 16u << 20;
 

@@ -18,21 +18,6 @@ std::string describe(Seq seq, std::uint64_t time_ns) {
   return "seq:" + number(seq) + " (" + format_time_local(time_ns) + ")";
 }
 
-// Where a range is best entered from behind: its last barrier, else its end.
-std::string describe_end(const PointRange& range) {
-  return describe(range.last_barrier_seq != 0 ? range.last_barrier_seq : range.last_seq, range.last_time_ns);
-}
-
-// "; nearest good points: X before, Y after"
-std::string nearest(const PointRange* before, const PointRange* after) {
-  std::string text = "; nearest good points: ";
-  if (before != nullptr) text += describe_end(*before) + " before";
-  if (before != nullptr && after != nullptr) text += ", ";
-  if (after != nullptr) text += describe(after->first_seq, after->first_time_ns) + " after";
-  if (before == nullptr && after == nullptr) return "; no point can be recovered yet";
-  return text;
-}
-
 std::string no_points(const Timeline& timeline) {
   if (timeline.last_seq == 0) return "the store is empty: nothing has been received yet";
   return "no point can be recovered yet: the first full copy has not ended";
@@ -64,6 +49,25 @@ class Resolver {
   }
 
  private:
+  // Where a range is best entered from behind: its last barrier, else its end.
+  std::string describe_end(const PointRange& range) const {
+    if (range.last_barrier_seq == 0) return describe(range.last_seq, range.last_time_ns);
+    const Result<StreamPlace> place = timeline_.index != nullptr
+                                          ? timeline_.index->at_seq(range.last_barrier_seq)
+                                          : Result<StreamPlace>(Error(ErrorKind::kNotFound, "no index"));
+    return place.ok() ? describe(range.last_barrier_seq, place->time_ns) : "seq:" + number(range.last_barrier_seq);
+  }
+
+  // "; nearest good points: X before, Y after"
+  std::string nearest(const PointRange* before, const PointRange* after) const {
+    if (before == nullptr && after == nullptr) return "; no point can be recovered yet";
+    std::string text = "; nearest good points: ";
+    if (before != nullptr) text += describe_end(*before) + " before";
+    if (before != nullptr && after != nullptr) text += ", ";
+    if (after != nullptr) text += describe(after->first_seq, after->first_time_ns) + " after";
+    return text;
+  }
+
   // Ranges around a seq or time that lies in none.
   const PointRange* range_before(Seq seq) const {
     const PointRange* found = nullptr;
@@ -172,9 +176,12 @@ class Resolver {
       else if (after == nullptr)
         after = &range;
     }
-    if (time_ns > timeline_.last_time_ns)
-      return Error(ErrorKind::kNotFound, name + " is after the newest record, which is of " +
-                                             format_time_local(timeline_.last_time_ns) + nearest(before, after));
+    if (time_ns > timeline_.last_time_ns) {
+      std::string what = name + " is after the newest record, which is of " + format_time_local(timeline_.last_time_ns);
+      if (timeline_.damage)
+        what += " (the journal can't be read from the damage at seq " + number(timeline_.damage->first_seq) + " on)";
+      return Error(ErrorKind::kNotFound, what + nearest(before, after));
+    }
     for (const Gap& gap : timeline_.gaps)
       if (gap.first_time_ns <= time_ns && (gap.last_seq == 0 || time_ns < gap.last_time_ns))
         return Error(ErrorKind::kNotFound, name + in_gap(gap) + nearest(before, after));

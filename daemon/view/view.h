@@ -70,11 +70,23 @@ Result<Timeline> read_timeline(const Store& store);
 // the future is an error that names the nearest points on both sides.
 Result<Point> resolve_point(const Timeline& timeline, std::string_view text);
 
+struct ViewOptions {
+  // Directory for a nameless file with what was decoded of the journal, so that it is not decoded again and again;
+  // empty = kept in memory as far as kViewCacheBytesMax goes. For views that are read at random, for a while.
+  std::string spill_directory;
+  std::uint64_t spill_bytes_max = 0;   // about what that file may take up; > 0 when there is a directory
+};
+
 // The disks of a server at a point. Immutable; read() may be called from several threads.
+//
+// Memory: at most about kViewCacheBytesMax + kViewMapBytesMax + kViewFlatBytesMax, and what the reads under way need
+// (some MiB each).
 class PointInTimeView {
  public:
   virtual ~PointInTimeView() = default;
-  static Result<std::unique_ptr<PointInTimeView>> open(const Store& store, const Point& point);
+  // Errors besides those of the store: the spill's file can't be created.
+  static Result<std::unique_ptr<PointInTimeView>> open(const Store& store, const Point& point,
+                                                       const ViewOptions& options = {});
 
   virtual const Point& point() const = 0;
   virtual const std::vector<DiskGeometry>& disks() const = 0;

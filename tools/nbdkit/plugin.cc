@@ -74,7 +74,7 @@ int on_config(const char* key, const char* value) {
   return guarded([&]() -> Status {
     std::string text = value;
     const std::string_view name = key;
-    if (name == "store" || name == "base" || name == "info") {
+    if (name == "store" || name == "base" || name == "info" || name == "cache") {
       // nbdkit changes the directory when it goes to the background.
       char* path = nbdkit_absolute_path(value);
       if (path == nullptr) return Error(ErrorKind::kInvalidArgument, "parameter '" + std::string(key) + "' is no path");
@@ -93,7 +93,14 @@ int on_config_complete() {
 }
 
 int on_get_ready() {
-  return guarded([] { return served().open(report_damage); });
+  return guarded([]() -> Status {
+    RETURN_IF_ERROR(served().open(report_damage));
+    if (!served().cache_problem().empty())
+      nbdkit_error("%s; what is decoded is kept in memory only, which makes reading slower; 'cache=DIRECTORY' names a "
+                   "place for it",
+                   served().cache_problem().c_str());
+    return ok_status();
+  });
 }
 
 int on_list_exports(int, int, nbdkit_exports* exports) {
@@ -161,7 +168,9 @@ nbdkit_plugin make_plugin() {
       "                     '@<mark>', '2026-03-01T12:03:17Z', '2026-03-01 12:03:17', '12:03:17' or '-90s'.\n"
       "disk=<SLOT|NAME>     Serve only this disk (default: each disk is an export, named by its slot).\n"
       "base=<DIRECTORY>     Base images, when they are not where the store says.\n"
-      "info=<FILE>          Write what is served (point and disks) into this file, one thing a line.";
+      "info=<FILE>          Write what is served (point and disks) into this file, one thing a line.\n"
+      "cache=<DIRECTORY>    Keep what was decoded in a nameless file here (default: TMPDIR, or /var/tmp).\n"
+      "cache_bytes=<SIZE>   At most so much of it, and of half of what is free there (default: 2GiB; 0: no file).";
   plugin.magic_config_key = "store";
   plugin.get_ready = on_get_ready;
   plugin.list_exports = on_list_exports;

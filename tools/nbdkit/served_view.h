@@ -27,12 +27,20 @@ struct ServedDisk {
 
 class ServedView {
  public:
-  // A parameter of the command line: store, base, point, disk or info. kInvalidArgument names what is wrong with it.
+  // A parameter of the command line: store, base, point, disk, info, cache or cache_bytes. kInvalidArgument names what
+  // is wrong with it.
   Status set(std::string_view key, std::string value);
   // Opens what the parameters say. Damage of the journal goes to `report`. With the parameter `info`, writes what is
   // served into that file: lines "server NAME", "seq N", "time_ns N", "barrier_aligned 0|1" and for each disk
   // "disk SLOT SIZE_BYTES NAME"; control characters in names are shown as \xNN.
+  //
+  // What was decoded goes into a nameless file in the directory `cache`, by default TMPDIR or /var/tmp, of up to
+  // `cache_bytes`, and not more than half of what is free there. A directory that was named and can't be used is an
+  // error; of the default it is cache_problem().
   Status open(const DamageReport& report);
+
+  // Why there is no cache file although one was wanted; empty = there is one, or none was wanted.
+  const std::string& cache_problem() const { return cache_problem_; }
 
   const Point& point() const { return view_->point(); }
   const std::vector<ServedDisk>& disks() const { return disks_; }
@@ -58,12 +66,16 @@ class ServedView {
 
  private:
   Status write_info(const std::string& server) const;
+  Status open_view(const Store& store, const Point& point);
 
   std::string store_;
   std::string base_directory_;
   std::string info_path_;
   std::string point_text_ = "latest";
   std::optional<std::string> disk_;
+  std::string cache_directory_;                // empty = the default
+  std::uint64_t cache_bytes_max_ = 2ull << 30;  // 0 = no cache file
+  std::string cache_problem_;
   std::unique_ptr<PointInTimeView> view_;
   std::vector<ServedDisk> disks_;
 };

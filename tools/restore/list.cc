@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdio>
 
 #include "daemon/base/text.h"
@@ -79,6 +80,10 @@ void print_json(const Store& store, const Timeline& timeline, const std::string&
     json["latest"]["barrier_aligned"] = latest->barrier_aligned;
   }
   json["disks"] = json_array(timeline.disks);
+  json["guaranteed_back_to"] =
+      timeline.ranges.empty()
+          ? Json()
+          : json_of_place(timeline.ranges.front().first_seq, timeline.ranges.front().first_time_ns);
   json["ranges"] = json_array(timeline.ranges);
   json["gaps"] = json_array(timeline.gaps);
   json["marks"] = json_array(timeline.marks);
@@ -86,6 +91,19 @@ void print_json(const Store& store, const Timeline& timeline, const std::string&
   json["base_bytes"] = store.base_bytes();
   json["damage"] = timeline.damage ? Json(damage_text(*timeline.damage)) : Json();
   std::printf("%s\n", json.dump_indented().c_str());
+}
+
+// The begin of what is kept; where it has gaps is said beside it.
+void print_guarantee(const Timeline& timeline) {
+  if (timeline.ranges.empty()) return;
+  const PointRange& first = timeline.ranges.front();
+  const auto gaps = std::count_if(timeline.gaps.begin(), timeline.gaps.end(),
+                                  [&](const Gap& gap) { return gap.first_seq > first.first_seq; });
+  std::printf("history guaranteed back to %s (seq:%llu)%s\n", format_time_local(first.first_time_ns).c_str(),
+              static_cast<unsigned long long>(first.first_seq),
+              gaps == 0   ? ""
+              : gaps == 1 ? ", but for the gap"
+                          : (", but for " + std::to_string(gaps) + " gaps").c_str());
 }
 
 void print_text(const Store& store, const Timeline& timeline) {
@@ -109,6 +127,7 @@ void print_text(const Store& store, const Timeline& timeline) {
             ? "until now"
             : ("to " + format_time_local(gap.last_time_ns) + " (seq:" + std::to_string(gap.last_seq) + ")").c_str(),
         std::string(gap_reason_name(gap.reason)).c_str());
+  print_guarantee(timeline);
   for (const NamedPoint& point : timeline.marks)
     std::printf("mark @%s: %s (seq:%llu), %s-consistent%s%s\n", point.mark.name.c_str(),
                 format_time_local(point.time_ns).c_str(), static_cast<unsigned long long>(point.seq),

@@ -88,10 +88,12 @@ class Restore(unittest.TestCase):
         self.assertEqual(listed['server']['name'], 'example-1')
         self.assertEqual([disk['size_bytes'] for disk in listed['disks']], [32768, 16384])
         self.assertEqual([(r['first']['seq'], r['last']['seq']) for r in listed['ranges']], [(7, 12), (16, 18)])
+        self.assertEqual(listed['guaranteed_back_to']['seq'], 7)
         self.assertEqual([gap['reason'] for gap in listed['gaps']], ['initial-copy', 'overflow'])
         self.assertEqual(listed['marks'][0]['name'], 'before-upgrade')
         self.assertEqual(listed['latest']['seq'], 17)
         text = self.run_tool('list', EXAMPLE).stdout
+        self.assertRegex(text, r'\nhistory guaranteed back to 2025-10-09 08:53:2\S+ \(seq:7\), but for the gap\n')
         self.assertIn('mark @before-upgrade: 2025-10-09 08:53:22.750 (seq:11), application-consistent', text)
 
     def test_every_point_into_files(self) -> None:

@@ -123,11 +123,15 @@ TEST_CASE_FIXTURE(Fixture, "what is no point says what is near") {
   expect_refused("seq:9", {"lies in a gap"});
   expect_refused("2025-10-09T08:53:29.5Z", {"time 2025-10-09 10:53:29.500 lies in a gap (overflow", "seq:5", "seq:10"});
   expect_refused("-4s", {"lies in a gap"});
-  expect_refused("seq:1", {"seq 1 is before history", "nearest good points: seq:3"});
+  // With the time of the point that is named, which is not that of the record before the gap.
+  expect_refused("seq:8", {"nearest good points: seq:5 (2025-10-09 10:53:25.000) before, "
+                           "seq:10 (2025-10-09 10:53:30.000) after"});
+  expect_refused("seq:1", {"seq 1 is before history", "nearest good points: seq:3 (2025-10-09 10:53:23.000) after"});
   expect_refused("seq:2", {"lies in a gap (initial-copy, healed at seq 3)"});
   expect_refused("2020-01-01T00:00:00Z", {"is before history", "seq:3"});
-  expect_refused("seq:14", {"in the future: the newest record is seq 13", "seq:12"});
-  expect_refused("2030-01-01T00:00:00Z", {"is after the newest record", "seq:12"});
+  expect_refused("seq:14", {"in the future: the newest record is seq 13",
+                            "good points: seq:12 (2025-10-09 10:53:32.000) before"});
+  expect_refused("2030-01-01T00:00:00Z", {"is after the newest record, which is of 2025-10-09 10:53:33.000", "seq:12"});
   expect_refused("@before-upgrad", {"there is no mark 'before-upgrad'", "did you mean '@before-upgrade'?"});
   for (const char* text : {"", "yesterday", "seq:", "seq:0", "seq:-1", "seq:1x", "2025-13-01 00:00:00",
                            "2025-02-31T00:00:00Z", "24:00:00", "-5", "-5x", "2025-10-09"}) {
@@ -166,6 +170,7 @@ TEST_CASE_FIXTURE(Fixture, "latest-application is the newest such mark that is a
   add(RecordKind::kGap, encode_gap({GapReason::kOverflow}));
   add(RecordKind::kMark, encode_mark({"in the gap", Consistency::kApplication}));
   expect("latest-application", 14, 13, false);
+  expect_refused("@in the gap", {"mark 'in the gap' lies in a gap (overflow, not healed yet)", "nearest good points"});
   expect_refused("@nothing like it", {"the newest marks are '@in the gap', '@later', '@good' and '@before-upgrade'"});
 }
 
@@ -185,6 +190,16 @@ TEST_CASE_FIXTURE(Fixture, "an open gap hides what comes in it, not what was bef
   add(RecordKind::kWrite);
   expect("latest", 12, 11, true);
   expect_refused("seq:15", {"lies in a gap (new-capture, not healed yet)", "seq:12"});
+}
+
+TEST_CASE_FIXTURE(Fixture, "what lies behind damage is told from the future") {
+  fill();
+  Timeline timeline = read_timeline(*store).value();
+  timeline.damage = Damage{"1.wal", 0, 8, 14, "gone", false};
+  const auto message = [&](const char* text) { return resolve_point(timeline, text).error().message(); };
+  CHECK(message("2030-01-01T00:00:00Z").find("(the journal can't be read from the damage at seq 14 on); nearest good "
+                                             "points: seq:12") != std::string::npos);
+  CHECK(message("seq:20").find("seq 20 is behind the damage at seq 14") != std::string::npos);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a time on another day means the day before when it has not come yet today") {

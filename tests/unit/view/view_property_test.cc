@@ -11,6 +11,7 @@
 #include "daemon/view/view.h"
 #include "tests/unit/store/memory_file_system.h"
 #include "tests/unit/store/stream_maker.h"
+#include "tests/unit/temporary_directory.h"
 
 #include <doctest/doctest.h>  // behind our headers: it redefines CHECK
 
@@ -32,8 +33,8 @@ void disturb_indexes(MemoryFileSystem& files, const Store& store, std::mt19937_6
   }
 }
 
-void compare_at(const Store& store, Seq seq, const Model& model) {
-  Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(store, Point{seq, 0, false});
+void compare_at(const Store& store, Seq seq, const Model& model, const ViewOptions& options) {
+  Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(store, Point{seq, 0, false}, options);
   if (!model.whole) {
     REQUIRE(!view.ok());
     CHECK(view.error().kind() == ErrorKind::kRefused);
@@ -116,6 +117,8 @@ void run_stream(std::uint64_t seed) {
   options.file_system = &files;
   auto store = Store::create(options, {maker.server(), "web-1", 1});
   REQUIRE_MESSAGE(store.ok(), store.error().message());
+  const TemporaryDirectory directory;
+  const ViewOptions spill{directory.path(), maker.random()() % 2 == 0 ? 1u << 20 : 100u << 10};
   EndView end;
   Model at_end;
   for (int i = 0; i < 60; ++i) {
@@ -151,7 +154,7 @@ void run_stream(std::uint64_t seed) {
     CAPTURE(seq);
     if (seq % 16 == 1) disturb_indexes(files, **store, maker.random());
     model.apply(maker.history()[seq - 1]);
-    compare_at(**store, seq, model);
+    compare_at(**store, seq, model, seq % 2 == 0 ? spill : ViewOptions{});
   }
   const auto report = [](const Damage& damage) { FAIL_CHECK(damage.object << ": " << damage.reason); };
   CHECK((*store)->scrub(report, {}).ok());
