@@ -18,8 +18,8 @@ namespace understudy {
 // How large a buffer should be. Pure.
 class SendBufferRule {
  public:
-  // `limited_us`: how long the buffer has limited the connection since it began; `bytes`: its size now. The new size, or
-  // nullopt = as it is. The first look only remembers.
+  // `limited_us`: how long the buffer has limited the connection since it began; `bytes`: its size now. The new size,
+  // or nullopt = as it is. The first look only remembers.
   std::optional<std::uint64_t> look(std::uint64_t now_ns, std::uint64_t limited_us, std::uint64_t bytes);
 
  private:
