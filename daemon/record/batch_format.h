@@ -20,7 +20,9 @@ inline constexpr std::uint64_t kBatchMagic = 0x4843544253444e55ull;
 inline constexpr std::uint16_t kBatchVersion = 1;
 // Flags this version knows. A reader ignores unknown compatible flags and refuses unknown incompatible ones by number.
 inline constexpr std::uint32_t kBatchCompatibleKnown = 0;
-inline constexpr std::uint32_t kBatchIncompatibleKnown = 0;
+// A GAP of reason `collapsed` is among the records: who does not know the reason is told so before the record.
+inline constexpr std::uint32_t kBatchHasCollapsedGap = 1u << 0;
+inline constexpr std::uint32_t kBatchIncompatibleKnown = kBatchHasCollapsedGap;
 
 struct BatchHeader {
   le64 magic;

@@ -30,6 +30,13 @@ std::span<const std::byte> build_table(const std::vector<Record>& records) {
   return std::as_bytes(std::span(table));
 }
 
+bool has_collapsed_gap(const std::vector<Record>& records) {
+  return std::any_of(records.begin(), records.end(), [](const Record& record) {
+    return record.kind == RecordKind::kGap && !record.payload.empty() &&
+           record.payload[0] == static_cast<std::byte>(GapReason::kCollapsed);
+  });
+}
+
 void append_payloads(const std::vector<Record>& records, std::vector<std::byte>& out) {
   for (const Record& record : records) out.insert(out.end(), record.payload.begin(), record.payload.end());
 }
@@ -100,6 +107,7 @@ BatchInfo BatchWriter::encode(const Compression& table_compression, const Compre
   header.magic = kBatchMagic;
   header.version = kBatchVersion;
   header.header_bytes = static_cast<std::uint16_t>(kBatchHeaderBytes);
+  if (has_collapsed_gap(records_)) header.incompatible_flags = kBatchHasCollapsedGap;
   header.table_codec = static_cast<std::uint8_t>(table_codec);
   header.payload_codec = static_cast<std::uint8_t>(payload_codec);
   std::memcpy(header.server, server_.bytes.data(), sizeof(header.server));

@@ -20,6 +20,15 @@ constexpr std::uint64_t kLimitedPercentMin = 10;
 
 }  // namespace
 
+std::optional<std::uint64_t> SendBufferRule::look(std::uint64_t now_ns, std::uint64_t limited_us,
+                                                  std::uint64_t bytes) {
+  const std::uint64_t grown_us = limited_us - std::exchange(limited_us_, limited_us);
+  const std::optional<std::uint64_t> before_ns = std::exchange(looked_ns_, now_ns);
+  if (!before_ns || grown_us * 1000 * 100 < (now_ns - *before_ns) * kLimitedPercentMin) return std::nullopt;
+  if (bytes == 0 || grown_us == 0 || bytes >= kLinkSendBufferBytesMax) return std::nullopt;
+  return std::min(bytes * 2, kLinkSendBufferBytesMax);
+}
+
 std::uint64_t SendBuffer::bytes() const {
   int bytes = 0;
   socklen_t length = sizeof(bytes);
@@ -36,13 +45,10 @@ void SendBuffer::look(std::uint64_t now_ns) {
     may_grow_ = false;  // before Linux 4.10
     return;
   }
-  const std::uint64_t passed_ns = now_ns - std::exchange(looked_ns_, now_ns);
-  const std::uint64_t limited_us = info.tcpi_sndbuf_limited - std::exchange(limited_us_, info.tcpi_sndbuf_limited);
-  if (passed_ns == now_ns || limited_us * 1000 * 100 < passed_ns * kLimitedPercentMin) return;
-  const std::uint64_t now_bytes = bytes();
-  if (now_bytes >= kLinkSendBufferBytesMax) return;
+  const std::optional<std::uint64_t> larger = rule_.look(now_ns, info.tcpi_sndbuf_limited, bytes());
+  if (!larger) return;
   // The kernel doubles what it is given, for its own overhead.
-  const int wanted = static_cast<int>(std::min(now_bytes * 2, kLinkSendBufferBytesMax) / 2);
+  const int wanted = static_cast<int>(*larger / 2);
   if (::setsockopt(socket_, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof(wanted)) != 0) may_grow_ = false;
 }
 

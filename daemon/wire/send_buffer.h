@@ -11,8 +11,21 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace understudy {
+
+// How large a buffer should be. Pure.
+class SendBufferRule {
+ public:
+  // `limited_us`: how long the buffer has limited the connection since it began; `bytes`: its size now. The new size,
+  // or nullopt = as it is. The first look only remembers.
+  std::optional<std::uint64_t> look(std::uint64_t now_ns, std::uint64_t limited_us, std::uint64_t bytes);
+
+ private:
+  std::optional<std::uint64_t> looked_ns_;
+  std::uint64_t limited_us_ = 0;
+};
 
 class SendBuffer {
  public:
@@ -26,8 +39,7 @@ class SendBuffer {
 
  private:
   int socket_;
-  std::uint64_t looked_ns_ = 0;
-  std::uint64_t limited_us_ = 0;
+  SendBufferRule rule_;
   bool may_grow_ = true;
 };
 

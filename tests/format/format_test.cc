@@ -5,6 +5,7 @@
 
 #include "daemon/store/store.h"
 #include "daemon/view/view.h"
+#include "daemon/wire/frame_codec.h"
 #include "tests/format/example_stream.h"
 
 #include <doctest/doctest.h>  // behind our headers: it redefines CHECK
@@ -91,6 +92,68 @@ TEST_CASE("what is encoded today is what version 1 means") {
   Sha256 digest;
   digest.update(batches[2]);
   CHECK(to_hex(digest.digest()) == "eaf2125cbb5e459be420b9c44ec87ec17c7dedfe2d3a6d3b61f3c4c59e40894d");
+}
+
+// Frames 12 and 13, without which an old agent and a new receiver would not compare. daemon/wire/FORMAT.md.
+Digest example_digest(std::uint8_t first) {
+  Digest digest;
+  for (std::size_t i = 0; i < digest.size(); ++i) digest[i] = static_cast<std::byte>(first + i);
+  return digest;
+}
+
+void check_frame(const Message& message, const std::string& hex) {
+  std::vector<std::byte> frame;
+  append_frame(message, frame);
+  CHECK(to_hex(frame) == hex);
+  const auto header = decode_frame_header(std::span(frame).first<kFrameHeaderBytes>());
+  REQUIRE(header.ok());
+  const auto decoded = decode_payload(header->type, std::span(frame).subspan(kFrameHeaderBytes));
+  REQUIRE(decoded.ok());
+  std::vector<std::byte> again;
+  append_frame(*decoded, again);
+  CHECK(again == frame);
+}
+
+TEST_CASE("the frames of a digest scan are what version 1 of the wire means") {
+  DigestQuestion question;
+  question.token = 0x0102030405060708;
+  question.disk = 3;
+  question.seq = 0x1112131415161718;
+  question.offset_bytes = 64ull << 20;
+  question.length_bytes = (2 << 20) + 70'000;
+  question.chunk_mask = 5;
+  question.digests = {example_digest(0xa0)};
+  check_frame(question,
+              "555366720c0000004000000082206367"
+              "080706050403020101000300010000001817161514131211000000040000000070112100000000000500000000000000"
+              "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf");
+  question.level = DigestLevel::kLeaves;
+  question.chunk_mask = 4;
+  question.digests = {example_digest(0xb0), example_digest(0xc0)};
+  check_frame(question,
+              "555366720c00000050000000dc6a71b6"
+              "080706050403020102000300020000001817161514131211000000040000000070112100000000000400000000000000"
+              "b0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
+  DigestAnswer answer;
+  answer.token = question.token;
+  answer.verdict = DigestVerdict::kEqual;
+  check_frame(answer,
+              "555366720d000000180000000df9f3c0"
+              "080706050403020101010000000000000000000000000000");
+  answer.verdict = DigestVerdict::kDifferent;
+  answer.chunk_mask = 5;
+  answer.digests = {example_digest(0xa0), example_digest(0xd0)};
+  check_frame(answer,
+              "555366720d00000038000000b17c5de3"
+              "080706050403020101020000020000000500000000000000a0a1a2a3a4a5a6a7a8a9aaabacadaeafd0d1d2d3d4d5d6d7"
+              "d8d9dadbdcdddedf");
+  answer.level = DigestLevel::kLeaves;
+  answer.chunk_mask = 4;
+  answer.digests.clear();
+  answer.different = {2};
+  check_frame(answer,
+              "555366720d0000001a0000004ec01b54"
+              "0807060504030201020200000100000004000000000000000200");
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace understudy {
 namespace {
 
-// One image for all inputs: what an input wrote is made zeros again, for clearing the whole of it took most of the time.
+// One image for all inputs: what an input wrote is made zeros again, for clearing it all took most of the time.
 std::vector<std::byte>& zero_image() {
   static std::vector<std::byte> bytes(16u << 20);
   return bytes;

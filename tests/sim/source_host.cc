@@ -203,7 +203,8 @@ void SourceHost::check_bounds() {
           std::to_string(link_->unencoded_bytes()) + " bytes wait to be encoded, ring and buffers hold " +
               std::to_string(memory));
   const std::uint64_t queued = link_->statistics().queued_bytes;
-  const std::uint64_t batch = options_.stream.batch_payload_bytes_max + std::max<std::uint64_t>(buffer_bytes_, 64 << 10);
+  const std::uint64_t record = std::max<std::uint64_t>(buffer_bytes_, 64 << 10);
+  const std::uint64_t batch = options_.stream.batch_payload_bytes_max + record;
   REQUIRE(queued <= options_.link_window_bytes + 2 * batch, "I3",
           std::to_string(queued) + " bytes wait for the link, its window is " +
               std::to_string(options_.link_window_bytes));

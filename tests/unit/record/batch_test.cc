@@ -152,10 +152,33 @@ TEST_CASE("newer versions and unknown incompatible flags are refused by name, co
   CHECK(version.kind() == ErrorKind::kUnsupported);
   CHECK(version.message().find("version 2 is newer than version 1") != std::string::npos);
   const Error flags =
-      BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.incompatible_flags = 0x80000001; })).error();
+      BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.incompatible_flags = 0x80000003; })).error();
   CHECK(flags.kind() == ErrorKind::kUnsupported);
-  CHECK(flags.message().find("0x80000001") != std::string::npos);
+  CHECK(flags.message().find("0x80000002") != std::string::npos);
   CHECK(BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.compatible_flags = 0x10; })).ok());
+}
+
+TEST_CASE("a gap whose reason is younger than the format is told by an incompatible flag, in every encoding") {
+  const auto flags_of = [](GapReason reason, Codec codec) {
+    const std::vector<std::byte> payload = encode_gap({reason});
+    BatchWriter writer;
+    writer.start(Uuid::random(), 1, 1, 1);
+    writer.add({RecordKind::kGap, 0, 0, 0, 0, 1000, xxh3_64(payload), payload});
+    writer.add({RecordKind::kHeal, 0, 0, 0, 0, 1000, 0, {}});
+    std::vector<std::byte> batch;
+    writer.encode({codec, 1}, batch);
+    const Result<BatchReader> reader = BatchReader::decode(batch, Verify::kRecords);
+    REQUIRE(reader.ok());
+    CHECK(decode_gap(reader->records()[0].payload)->reason == reason);
+    BatchHeader header;
+    std::memcpy(&header, batch.data(), sizeof(header));
+    return std::uint32_t{header.incompatible_flags};
+  };
+  for (const Codec codec : {Codec::kNone, Codec::kLz4, Codec::kZstd}) {
+    CHECK(flags_of(GapReason::kOverflow, codec) == 0);
+    CHECK(flags_of(GapReason::kRequested, codec) == 0);
+    CHECK(flags_of(GapReason::kCollapsed, codec) == kBatchHasCollapsedGap);
+  }
 }
 
 TEST_CASE("lengths that lie are refused before anything is allocated") {
