@@ -67,7 +67,7 @@ def check_receivers_scrub(case, protected, base, begin):
     agent.stop()
     agent.config["scrub"] = {"period": "365d", "rate": MIB}
     receiver.stop()
-    receiver.config["scrub"] = {"every": "1s", "rate": "1GiB"}
+    receiver.config["scrub"] = {"every": "1s", "rate": "1GiB/s"}
     place = find_base_byte(protected, base, begin)
     digest_disks.flip(base, place)
     start = place // MIB * MIB
