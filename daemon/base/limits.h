@@ -62,6 +62,9 @@ inline constexpr std::size_t kStoreCommitBytesMax = 32u << 20;
 inline constexpr std::size_t kReceiverSpareBytesMax = 32u << 20;
 // Damage reports of a store that are listed; further ones are counted.
 inline constexpr std::size_t kStoreDamagesMax = 20;
+// Places of the disks that are lost to damage and asked of the source at a time; the next scrub finds further ones. As
+// many as an agent keeps for comparing.
+inline constexpr std::size_t kStoreDamagedExtentsMax = 64;
 inline constexpr int kReceiverBacklog = 128;
 
 // --- logging ---

@@ -371,7 +371,12 @@ class ReceiverServer::Impl final : public SessionHost {
   std::set<const ReceiverSession*> handshakes_;  // of them, those before their hello
   std::shared_ptr<const TlsContext> tls_;
 
-  StoreScrubber scrubber_;
+  StoreScrubber scrubber_{system_clock(), [this](const std::string& server, const std::vector<DamagedExtent>& extents) {
+                            const std::lock_guard lock(mutex_);
+                            const auto slot = slots_.find(server);
+                            // Once we stop, the workers' threads may go at any time.
+                            if (!stopped_ && slot != slots_.end()) slot->second.worker->compare_with_source(extents);
+                          }};
   StoreThreads job_threads_{1, StoreThreads::Priority::kLow};
   StoreThreads store_threads_;  // behind all of these: whatever has a store worker
   StoreThreads digest_threads_;

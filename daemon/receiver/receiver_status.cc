@@ -16,6 +16,15 @@ Json scrub_json(const ScrubStatus& scrub) {
   json["damages_total"] = scrub.damages_total;
   json["damages"] = Json::array();
   for (const std::string& damage : scrub.damages) json["damages"].push_back(damage);
+  json["damaged_extents"] = Json::array();
+  for (const DamagedExtent& extent : scrub.damaged_extents) {
+    Json item = Json::object();
+    item["disk"] = std::uint64_t{extent.disk};
+    item["offset_bytes"] = extent.offset_bytes;
+    item["length_bytes"] = extent.length_bytes;
+    json["damaged_extents"].push_back(std::move(item));
+  }
+  json["damaged_points"] = scrub.damaged_points;
   json["last_error"] = scrub.last_error;
   return json;
 }

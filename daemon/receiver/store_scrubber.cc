@@ -10,12 +10,25 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
+#include "daemon/base/text.h"
 
 namespace understudy {
 
 namespace {
 
 constexpr int kScrubNice = 10;
+
+// "disk '/dev/vdb': 65536 bytes at 4096 and 2 more places"
+std::string describe_extents(const std::vector<DamagedExtent>& extents, const std::vector<DiskGeometry>& disks) {
+  const DamagedExtent& first = extents.front();
+  std::string name = std::to_string(first.disk);
+  for (const DiskGeometry& disk : disks)
+    if (disk.disk == first.disk) name = disk.name;
+  std::string text = "disk " + quote(name) + ": " + std::to_string(first.length_bytes) + " bytes at " +
+                     std::to_string(first.offset_bytes);
+  if (extents.size() > 1) text += " and " + std::to_string(extents.size() - 1) + " more places";
+  return text;
+}
 
 }  // namespace
 
@@ -26,7 +39,8 @@ std::string describe_damage(const Damage& damage) {
   return text;
 }
 
-StoreScrubber::StoreScrubber(const Clock& clock) : clock_(clock), thread_([this] { run(); }) {}
+StoreScrubber::StoreScrubber(const Clock& clock, Lost lost)
+    : clock_(clock), lost_(std::move(lost)), thread_([this] { run(); }) {}
 
 StoreScrubber::~StoreScrubber() {
   stop();
@@ -101,22 +115,29 @@ void StoreScrubber::run_pass(std::unique_lock<std::mutex>& lock, const std::stri
   begun.status.running = true;
   begun.status.done_bytes = begun.status.total_bytes = begun.status.damages_total = 0;
   begun.status.damages.clear();
+  begun.status.damaged_extents.clear();
+  begun.status.damaged_points.clear();
   begun.status.last_error.clear();
   lock.unlock();
   Status status;
   // What opening finds, scrubbing reports again.
   Result<std::unique_ptr<Store>> store = Store::open(options, OpenMode::kReadOnly, [](const Damage&) {});
   const bool none = !store.ok() && store.error().kind() == ErrorKind::kNotFound;  // its agent has not come yet
-  if (store.ok())
+  if (store.ok()) {
+    std::vector<Damage> damages;
     status = (*store)->scrub(
         [&](const Damage& damage) {
-          if (!damage.torn_tail) add_damage(server, options.directory, damage);
+          if (damage.torn_tail) return;
+          add_damage(server, options.directory, damage);
+          if (damages.size() < kStoreDamagesMax) damages.push_back(damage);
         },
         [&](std::uint64_t done, std::uint64_t total) {
           return pace(server, options.directory, begin_ns, done, total);
         });
-  else if (!none)
+    if (!damages.empty()) find_reach(server, **store, options.directory, damages);
+  } else if (!none) {
     status = std::move(store).error();
+  }
   lock.lock();
   Entry* entry = find(server, options.directory);
   if (entry == nullptr) return;
@@ -146,6 +167,43 @@ bool StoreScrubber::pace(const std::string& server_name, const std::string& dire
     changed_.wait_for(lock, std::chrono::nanoseconds(needed_ns - passed_ns));
   }
   return false;
+}
+
+void StoreScrubber::find_reach(const std::string& server_name, const Store& store, const std::string& directory,
+                               const std::vector<Damage>& damages) {
+  const std::string what = "store '" + directory + "': scrub: ";
+  const Result<DamageReach> reach = find_damage_reach(store, damages, kStoreDamagedExtentsMax);
+  if (!reach.ok()) {
+    log_message(LogLevel::kError, kMessageStoreDamaged,
+                what + "which points the damage reaches can't be told: " + reach.error().message(),
+                {{"UNDERSTUDY_SERVER", server_name}});
+    return;
+  }
+  Seq first_seq = 0;
+  for (const Damage& damage : damages)
+    if (damage.first_seq != 0 && (first_seq == 0 || damage.first_seq < first_seq)) first_seq = damage.first_seq;
+  std::string points;
+  if (reach->last_seq != 0)
+    points = "from seq " + std::to_string(first_seq) + " to seq " + std::to_string(reach->last_seq) + " (" +
+             format_time_local(reach->last_time_ns) + ")";
+  {
+    const std::lock_guard lock(mutex_);
+    Entry* entry = find(server_name, directory);
+    if (entry == nullptr) return;
+    entry->status.damaged_extents = reach->extents;
+    entry->status.damaged_points = points;
+  }
+  if (reach->newest) {
+    log_message(LogLevel::kError, kMessageStoreDamaged,
+                what + "points " + points + " have lost " + describe_extents(reach->extents, store.position().disks) +
+                    "; to be compared with the source and copied anew",
+                {{"UNDERSTUDY_SERVER", server_name}});
+    if (lost_) lost_(server_name, reach->extents);
+  } else if (reach->last_seq != 0) {
+    log_message(LogLevel::kWarning, kMessageStoreDamaged,
+                what + "points " + points + " have lost what is damaged, later ones do not need it",
+                {{"UNDERSTUDY_SERVER", server_name}});
+  }
 }
 
 void StoreScrubber::add_damage(const std::string& server_name, const std::string& directory, const Damage& damage) {

@@ -8,6 +8,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -16,6 +17,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/store/store.h"
+#include "daemon/view/damage_reach.h"
 
 namespace understudy {
 
@@ -34,6 +36,9 @@ struct ScrubStatus {
   std::uint64_t last_end_wall_ns = 0;  // of the last pass that came to the end; 0 = none yet
   std::uint64_t damages_total = 0;     // of the pass that runs, or of the last one
   std::vector<std::string> damages;    // the first kStoreDamagesMax of them: object, place, reason, points affected
+  // What of the disks the newest point has lost to it: the first kStoreDamagedExtentsMax places.
+  std::vector<DamagedExtent> damaged_extents;
+  std::string damaged_points;          // "from seq 3 (...) to seq 17 (...)", as far as it is known; empty = none
   std::string last_error;              // why the last pass did not come to the end; empty = it did
 };
 
@@ -43,7 +48,11 @@ class StoreScrubber {
   // has other things to do.
   static constexpr std::uint64_t kFirstPassDelayNs = 600'000'000'000;
 
-  explicit StoreScrubber(const Clock& clock = system_clock());
+  // Told at the end of a pass what the newest point has lost, so that it is compared with its source and copied anew.
+  // Called from the scrub's thread.
+  using Lost = std::function<void(const std::string& server_name, const std::vector<DamagedExtent>& extents)>;
+
+  explicit StoreScrubber(const Clock& clock = system_clock(), Lost lost = {});
   ~StoreScrubber();
   StoreScrubber(const StoreScrubber&) = delete;
   StoreScrubber& operator=(const StoreScrubber&) = delete;
@@ -66,9 +75,13 @@ class StoreScrubber {
   bool pace(const std::string& server_name, const std::string& directory, std::uint64_t begin_ns,
             std::uint64_t done_bytes, std::uint64_t total_bytes);
   void add_damage(const std::string& server_name, const std::string& directory, const Damage& damage);
+  // Says what the damages of a pass mean, and has it mended.
+  void find_reach(const std::string& server_name, const Store& store, const std::string& directory,
+                  const std::vector<Damage>& damages);
   Entry* find(const std::string& server_name, const std::string& directory);  // under mutex_
 
   const Clock& clock_;
+  const Lost lost_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Entry> entries_;

@@ -10,6 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
+#include "daemon/digest/compare_notice.h"
 #include "daemon/receiver/whole_disks.h"
 #include "daemon/store/file_system.h"
 
@@ -160,10 +161,35 @@ std::optional<std::uint64_t> StoreWorker::turn() {
     if (must_commit()) break;
   }
   if (uncommitted_bytes_ > 0 && commit() == Progress::kNoRoom && !is_stopping()) return kRoomRetryNs;
+  tell_lost();
   std::lock_guard lock(mutex_);
   if (!queue_.empty()) return 0;
   if (stop_) end();
   return std::nullopt;
+}
+
+void StoreWorker::compare_with_source(std::vector<DamagedExtent> extents) {
+  {
+    std::lock_guard lock(mutex_);
+    lost_ = std::move(extents);
+  }
+  executor_.wake(*this);
+}
+
+void StoreWorker::tell_lost() {
+  if (client_ == nullptr) return;
+  std::vector<DamagedExtent> lost;
+  {
+    std::lock_guard lock(mutex_);
+    lost.swap(lost_);
+  }
+  for (const DamagedExtent& extent : lost) {
+    const std::string code = compare_notice_code({extent.disk, extent.offset_bytes, extent.length_bytes});
+    client_->store_notice(Notice{true, code, "store '" + options_.directory + "' has lost " +
+                                                 format_bytes_exact(extent.length_bytes) + " at offset " +
+                                                 std::to_string(extent.offset_bytes) + " of disk " +
+                                                 std::to_string(extent.disk) + " to damage"});
+  }
 }
 
 // Makes item_ the next one to be processed; false = there is none.

@@ -30,6 +30,7 @@
 #include "daemon/receiver/store_executor.h"
 #include "daemon/receiver/store_jobs.h"
 #include "daemon/store/store.h"
+#include "daemon/view/damage_reach.h"
 #include "daemon/wire/frame_codec.h"
 
 namespace understudy {
@@ -95,6 +96,8 @@ class StoreWorker final : public StoreTask {
   // Compares with the content behind everything submitted so far. Answered by store_digest_answer(), unless the client
   // is not the attached one.
   void ask_digest(std::shared_ptr<StoreClient> client, DigestQuestion question);
+  // Places whose bytes the store has lost: the attached client, or the next one, is asked to compare them.
+  void compare_with_source(std::vector<DamagedExtent> extents);
   // The client is gone. What it submitted is still taken: it may be all that is left of the server.
   void detach(const StoreClient* client);
 
@@ -142,6 +145,7 @@ class StoreWorker final : public StoreTask {
   void report_damage(const Damage& damage);
   void refresh_status();
   void post_jobs();
+  void tell_lost();
 
   const std::string server_name_;
   const StoreOptions options_;
@@ -154,6 +158,7 @@ class StoreWorker final : public StoreTask {
   std::condition_variable ended_changed_;
   std::deque<Item> queue_;
   std::uint64_t queued_bytes_ = 0;
+  std::vector<DamagedExtent> lost_;        // not told to a client yet
   bool stop_ = false;
   bool ended_ = false;
   StoreStatus status_;

@@ -126,6 +126,9 @@ class DigestRunner {
   // When work() has something to do that no completion announces.
   std::optional<std::uint64_t> wake_at_ns() const;
 
+  // An extent that the replica may have lost: the scrub looks at it next, and reports what differs at once. What can't
+  // be kept (there are too many) a whole round finds.
+  void compare_soon(std::uint16_t disk, std::uint64_t offset_bytes, std::uint64_t length_bytes);
   void set_scrub(bool enabled, std::uint64_t period_ns, std::uint64_t bytes_per_second_max);
   const DigestOptions& options() const { return options_; }
   bool active() const { return mode_ != Mode::kIdle; }

@@ -81,6 +81,22 @@ bool DigestRunner::open_recheck() {
   return true;
 }
 
+void DigestRunner::compare_soon(std::uint16_t slot, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+  const auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const TrackedDisk& d) { return d.slot == slot; });
+  if (disk == disks_.end() || offset_bytes >= disk->size_bytes) return;
+  const std::uint64_t end = offset_bytes + std::min(length_bytes, disk->size_bytes - offset_bytes);
+  for (std::uint64_t at = offset_bytes / kDigestChunkBytes * kDigestChunkBytes; at < end;) {
+    const std::uint64_t chunks = (end - at + kDigestChunkBytes - 1) / kDigestChunkBytes * kDigestChunkBytes;
+    const std::uint64_t bytes = std::min({chunks, kDigestRegionBytes, disk->size_bytes - at});
+    const bool known = std::any_of(rechecks_.begin(), rechecks_.end(), [&](const Recheck& recheck) {
+      return recheck.disk == slot && recheck.offset_bytes == at && recheck.length_bytes == bytes;
+    });
+    if (rechecks_.size() >= kRechecksMax) return;
+    if (!known) rechecks_.push_back({slot, at, bytes, all_chunks(bytes), now_ns_, 0});
+    at += bytes;
+  }
+}
+
 // Claims what is dirty in the next region that has anything dirty.
 bool DigestRunner::open_clear_region(const std::function<void(const GranuleRange&)>& on_claim) {
   if (!may_claim_) return false;

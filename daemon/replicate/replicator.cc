@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "daemon/base/text.h"
+#include "daemon/digest/compare_notice.h"
 
 namespace understudy {
 namespace {
@@ -126,6 +127,10 @@ void Replicator::poll_link() {
     } else if (const auto* refused = std::get_if<LinkRefused>(&*event)) {
       on_link_refused(refused->error);
     } else if (const auto* notice = std::get_if<LinkNotice>(&*event)) {
+      if (const auto lost = parse_compare_notice(notice->code)) {
+        compare_lost(*lost, notice->text);
+        continue;
+      }
       notice_ = notice->active ? notice->text : std::string();
       tell(ReplicatorEvent::Kind::kLinkNotice,
            notice->active ? ReplicatorEvent::Severity::kWarning : ReplicatorEvent::Severity::kInfo,

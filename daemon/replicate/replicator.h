@@ -48,6 +48,8 @@
 
 namespace understudy {
 
+struct CompareRequest;  // digest/compare_notice.h
+
 struct ReplicatorOptions {
   Uuid server;
   std::uint64_t epoch = 1;
@@ -245,6 +247,7 @@ class Replicator {
   void end_scans(const Error& error);
   void report_finished(const DigestProgress& progress);
   void report_findings(std::vector<DigestFinding> findings);
+  void compare_lost(const CompareRequest& lost, const std::string& text);
 
   // --- replicator_status.cc: what is shown ---
   void begin_progress();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "daemon/base/text.h"
+#include "daemon/digest/compare_notice.h"
 #include "daemon/replicate/replicator.h"
 
 namespace understudy {
@@ -161,6 +162,15 @@ void Replicator::report_finished(const DigestProgress& progress) {
     scans_.erase(scans_.begin() + static_cast<std::ptrdiff_t>(i));
     done(progress);
   }
+}
+
+// The receiver can't read what it has: the scrub finds out what differs, and has it copied.
+void Replicator::compare_lost(const CompareRequest& lost, const std::string& text) {
+  digests_.compare_soon(lost.disk, lost.offset_bytes, lost.length_bytes);
+  const bool possible = digests_.possible() && digests_.options().scrub_enabled;
+  tell(ReplicatorEvent::Kind::kLinkNotice, ReplicatorEvent::Severity::kWarning,
+       "receiver '" + receiver_name_ + "': " + text +
+           (possible ? "; comparing it now" : "; the scrub is switched off here, 'understudyctl repair' mends it"));
 }
 
 // Differences that nothing lost explains: an alarm. They are copied anew in a gap, so that points are right again.

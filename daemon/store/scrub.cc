@@ -18,6 +18,8 @@ class Scrub {
 
   Status run() {
     total_bytes_ = snapshot_.journal_bytes() + snapshot_.base_allocated_bytes();
+    // For the chain, all segments but the last are read once more.
+    for (std::size_t i = 0; i + 1 < snapshot_.segments().size(); ++i) total_bytes_ += snapshot_.segments()[i].end_bytes;
     for (const Damage& damage : snapshot_.damage()) add_damage(damage);
     for (std::size_t i = 0; i < snapshot_.segments().size(); ++i) {
       RETURN_IF_ERROR(check_segment(i));
@@ -134,6 +136,7 @@ class Scrub {
       }
       digest.update(std::span<const std::byte>(stored_).first(piece));
       at += piece;
+      if (!advance(piece)) return ok_status();
     }
     const JournalSegment& next = snapshot_.segments()[index + 1];
     if (digest.digest() != next.info.previous_digest)

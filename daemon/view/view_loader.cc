@@ -17,6 +17,9 @@ constexpr std::size_t kBlockBytes = 4 << 10;
 // Stretches of a base image that lie closer together are read together with what is between them.
 constexpr std::uint64_t kBaseGapBytes = 64 << 10;
 
+// Memory of a thread for a batch as it is stored; a longer one is not kept.
+constexpr std::size_t kStoredBytesKept = 2 << 20;
+
 // What a key of the cache is of.
 enum class Kind : std::uint64_t { kTable = 0, kBatch = 1, kSums = 2 };
 
@@ -37,6 +40,15 @@ struct ViewLoader::PlacedRecord {
   std::uint32_t payload_offset_bytes = 0;
   std::uint16_t disk = 0;
   bool in_base = false;
+};
+
+// Bytes that were read from a file, on their way to being proved.
+struct ViewLoader::Window {
+  std::uint64_t offset_bytes = 0;  // of the file
+  std::span<std::byte> bytes;
+  std::size_t got = 0;             // of them, read
+
+  bool has(std::uint64_t begin, std::uint64_t end) const { return begin >= offset_bytes && end <= offset_bytes + got; }
 };
 
 // One of: the table of a batch; a batch whose payloads can be read; the checksums of the blocks of one payload.
@@ -94,18 +106,9 @@ class ViewLoader::Kept {
 
 namespace {
 
-// Bytes that were read from a file, on their way to being proved.
-struct Window {
-  std::uint64_t offset_bytes = 0;  // of the file
-  std::span<std::byte> bytes;
-  std::size_t got = 0;             // of them, read
-
-  bool has(std::uint64_t begin, std::uint64_t end) const { return begin >= offset_bytes && end <= offset_bytes + got; }
-};
-
 // Proves [begin, end) of a file, which is within `window` and a part of the payload at `payload_offset_bytes`. Blocks
 // of which the window has only a part are read beside it.
-template <typename Proof, typename PlacedRecord>
+template <typename Proof, typename PlacedRecord, typename Window>
 Status prove(const File& file, const Proof& proof, const PlacedRecord& record, std::uint64_t payload_offset_bytes,
              std::uint64_t begin, std::uint64_t end, const Window& window) {
   const std::uint64_t unit = proof.block_bytes(record);
@@ -216,7 +219,8 @@ Result<ViewLoader::KeptPointer> ViewLoader::decode(const ViewPiece& piece, bool 
   location.segment = piece.segment;
   location.frame.offset_bytes = piece.frame_offset_bytes;
   location.frame.batch_bytes = piece.batch_bytes;
-  std::vector<std::byte> stored;
+  thread_local std::vector<std::byte> stored;  // most batches are of one size, and fresh memory costs page faults
+  if (stored.capacity() > kStoredBytesKept) std::vector<std::byte>().swap(stored);
   ASSIGN_OR_RETURN(BatchReader batch, read_batch(*snapshot_, location, stored, Verify::kRecords));
   auto kept = std::make_shared<Kept>();
   kept->set_records(batch);
@@ -227,20 +231,28 @@ Result<ViewLoader::KeptPointer> ViewLoader::decode(const ViewPiece& piece, bool 
   return KeptPointer(std::move(kept));
 }
 
-// The checksums of the blocks of a long payload, all of which is read and proved for that.
+// The checksums of the blocks of a long payload, all of which is proved for that, and read unless it was already.
 Result<ViewLoader::KeptPointer> ViewLoader::sums_of(Seq seq, const File& file, std::uint64_t offset_bytes,
-                                                    const PlacedRecord& record) const {
+                                                    const PlacedRecord& record, const Window& window) const {
   return cache_.get(key_of(Kind::kSums, seq), [&]() -> Result<KeptPointer> {
-    const auto memory = std::make_unique_for_overwrite<std::byte[]>(record.length_bytes);
-    std::span<std::byte> rest(memory.get(), record.length_bytes);
-    ASSIGN_OR_RETURN(const std::size_t got, file.read(offset_bytes, rest));
-    if (got != rest.size() || xxh3_64(rest) != record.checksum) return not_what_was_captured();
+    std::unique_ptr<std::byte[]> memory;
+    std::span<const std::byte> rest;
+    if (window.has(offset_bytes, offset_bytes + record.length_bytes)) {
+      rest = window.bytes.subspan(offset_bytes - window.offset_bytes, record.length_bytes);
+    } else {
+      memory = std::make_unique_for_overwrite<std::byte[]>(record.length_bytes);
+      const std::span<std::byte> whole(memory.get(), record.length_bytes);
+      ASSIGN_OR_RETURN(const std::size_t got, file.read(offset_bytes, whole));
+      if (got != whole.size()) return not_what_was_captured();
+      rest = whole;
+    }
+    if (xxh3_64(rest) != record.checksum) return not_what_was_captured();
     auto kept = std::make_shared<Kept>();
     kept->first_seq = seq;
     kept->records.assign(1, record);
     kept->sums.reserve((rest.size() + kBlockBytes - 1) / kBlockBytes);
     while (!rest.empty()) {
-      const std::span<std::byte> block = rest.first(std::min(kBlockBytes, rest.size()));
+      const std::span<const std::byte> block = rest.first(std::min(kBlockBytes, rest.size()));
       kept->sums.push_back(xxh3_64(block));
       rest = rest.subspan(block.size());
     }
@@ -286,8 +298,8 @@ Status ViewLoader::read_placed(const Kept& batch, const PlacedRecord& record, co
       }
       return prove(file, batch, record, payload, begin, begin + out.size(), window);
     }
-    ASSIGN_OR_RETURN(const KeptPointer sums, sums_of(piece.seq, file, payload, record));
     ASSIGN_OR_RETURN(window.got, file.read(begin, out));
+    ASSIGN_OR_RETURN(const KeptPointer sums, sums_of(piece.seq, file, payload, record, window));
     return prove(file, *sums, record, payload, begin, begin + out.size(), window);
   }();
   if (status.ok()) return status;
@@ -335,7 +347,7 @@ Status ViewLoader::read_base_run(std::uint16_t disk, const File& file, std::span
   for (const ViewPiece& piece : pieces) {
     if (!piece.in_base) continue;
     if (piece.seq != proof_seq) {
-      ASSIGN_OR_RETURN(proof, proof_of_base(disk, piece, file));
+      ASSIGN_OR_RETURN(proof, proof_of_base(disk, piece, file, window));
       proof_seq = piece.seq;
     }
     ASSIGN_OR_RETURN(const std::size_t number, number_of(*proof, disk, piece));
@@ -346,14 +358,14 @@ Status ViewLoader::read_base_run(std::uint16_t disk, const File& file, std::span
 }
 
 // Of a long payload the checksums of its blocks, of a short one the table with its own.
-Result<ViewLoader::KeptPointer> ViewLoader::proof_of_base(std::uint16_t disk, const ViewPiece& piece,
-                                                          const File& file) const {
+Result<ViewLoader::KeptPointer> ViewLoader::proof_of_base(std::uint16_t disk, const ViewPiece& piece, const File& file,
+                                                          const Window& window) const {
   if (KeptPointer sums = cache_.find(key_of(Kind::kSums, piece.seq))) return sums;
   ASSIGN_OR_RETURN(KeptPointer table, table_of(piece));
   ASSIGN_OR_RETURN(const std::size_t number, number_of(*table, disk, piece));
   const PlacedRecord& record = table->records[number];
   if (record.length_bytes <= kBlocksPayloadBytes) return table;
-  return sums_of(piece.seq, file, record.offset_bytes, record);
+  return sums_of(piece.seq, file, record.offset_bytes, record, window);
 }
 
 }  // namespace understudy

@@ -3,8 +3,8 @@
 //
 // What is kept (ViewCache, kViewCacheBytesMax of memory): the tables of batches; of batches whose payloads are
 // compressed together, the decoded payloads, in memory or, when there is a spill, in its file; of long payloads, the
-// checksums of their blocks. Bytes that lie in a file as they are (base images, plain batches, the spill) are read again
-// each time and proved again: a short payload as a whole, a long one, after the whole was proved once, block by block.
+// checksums of their blocks. Bytes that lie in a file as they are (base images, plain batches, the spill) are read each
+// time and proved each time: a short payload as a whole, a long one, after the whole was proved once, block by block.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +45,7 @@ class ViewLoader {
 
  private:
   struct PlacedRecord;
+  struct Window;
   class Kept;
   using KeptPointer = ViewCache<Kept>::Pointer;
 
@@ -52,8 +53,10 @@ class ViewLoader {
   Result<KeptPointer> batch_of(const ViewPiece& piece) const;
   Result<KeptPointer> read_table(const ViewPiece& piece) const;
   Result<KeptPointer> decode(const ViewPiece& piece, bool may_spill) const;
-  Result<KeptPointer> sums_of(Seq seq, const File& file, std::uint64_t offset_bytes, const PlacedRecord& record) const;
-  Result<KeptPointer> proof_of_base(std::uint16_t disk, const ViewPiece& piece, const File& file) const;
+  Result<KeptPointer> sums_of(Seq seq, const File& file, std::uint64_t offset_bytes, const PlacedRecord& record,
+                              const Window& window) const;
+  Result<KeptPointer> proof_of_base(std::uint16_t disk, const ViewPiece& piece, const File& file,
+                                    const Window& window) const;
   Result<std::size_t> number_of(const Kept& batch, std::uint16_t disk, const ViewPiece& piece) const;
 
   Status read_base(std::uint16_t disk, std::uint64_t offset_bytes, std::span<const ViewPiece> pieces,

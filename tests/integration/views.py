@@ -7,6 +7,7 @@ still while the journal grows and the receiver is restarted, and one whose serve
 import json
 import os
 import signal
+import subprocess
 import xml.etree.ElementTree
 
 import harness
@@ -56,6 +57,7 @@ def check_clients(case, view, images):
         case.run("nbdcopy", "--connections=4", "--threads=4", uri, copy)
         case.run("cmp", image, copy)
         copy.unlink()
+        check_parallel(case, uri, image)
         check(json.loads(case.run("qemu-img", "info", "--output=json", uri).stdout)["virtual-size"] == DISK_BYTES,
               "qemu-img info sees another size")
         check(equals(case, uri, image), f"{uri} is not what was restored")
@@ -64,6 +66,40 @@ def check_clients(case, view, images):
         case.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", uri, qcow2)
         case.run("qemu-img", "compare", qcow2, image)
         qcow2.unlink()
+
+
+def check_parallel(case, uri, image):
+    """Several clients at once, each with several connections, get the same bytes."""
+    copies = [image.with_suffix(f".copy{number}") for number in range(4)]
+    running = [subprocess.Popen(["nbdcopy", "--connections=4", "--threads=4", uri, copy]) for copy in copies]
+    check(equals(case, uri, image), f"{uri} is not what was restored while others read it")
+    for client, copy in zip(running, copies):
+        check(client.wait() == 0, "a parallel nbdcopy failed")
+        case.run("cmp", image, copy)
+        copy.unlink()
+
+
+def check_cache(case, protected):
+    """The plugin's file for what it decoded: where it may not be is said; without one, and with a small one, the bytes
+    are the same, and nothing is left behind."""
+    plugin = program("tools/nbdkit/nbdkit-understudy-plugin.so")
+    store = protected.receiver.store
+    place = case.directory / "cache"
+    place.mkdir()
+    for words, text in (([f"cache={case.directory}/missing"], "parameter 'cache': free space of"),
+                        (["cache_bytes=7"], "wanted 0 (no cache file) or a size of at least 16MiB"),
+                        (["cache_size=7"], "unknown parameter 'cache_size'")):
+        said = case.run("nbdkit", "--unix", "-", plugin, store, *words, "--run", "true", status=1).stderr
+        check(text in said, f"{words}: the refusal does not say '{text}': {said}")
+    images = []
+    for words in (["cache_bytes=0"], [f"cache={place}", "cache_bytes=16MiB"]):
+        images.append(case.directory / f"cache-{len(images)}.raw")
+        case.run("nbdkit", "--unix", "-", "--readonly", plugin, store, "disk=0", *words, "--run",
+                 f'nbdcopy "$uri" {images[-1]} && ls -A {place}')
+    case.run("cmp", *images)
+    check(not list(place.iterdir()), "the cache has a name")
+    for image in images:
+        image.unlink()
 
 
 def check_extents(case, uri, image):
@@ -211,6 +247,7 @@ def test(case):
     images = protected.restore_all(f"seq:{held['seq']}", "held")
     check_clients(case, held, images)
     check_overlay(case, held, images[0])
+    check_cache(case, protected)
     check_restore(case, protected, views, held, images)
     check_points(case, protected, views)
     check_holds_still(case, protected, views, held, images)

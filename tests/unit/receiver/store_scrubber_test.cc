@@ -2,6 +2,7 @@
 // The scrub finds bytes that went bad, names the points that may be affected, keeps its rate and ends when told to.
 #include <chrono>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 #include "daemon/receiver/store_scrubber.h"
@@ -34,6 +35,28 @@ void make_store(const std::string& directory) {
       make_record(RecordKind::kCopy, 0, 0, 65536, std::vector<std::byte>(65536, std::byte{1}), kRecordInitial));
   records.push_back(make_record(RecordKind::kHeal, 0, 0, 0, {}));
   records.push_back(make_record(RecordKind::kWrite, 0, 4096, 4096, std::vector<std::byte>(4096, std::byte{2})));
+  for (OwnedRecord& owned : records) {
+    owned.record.payload = owned.payload;
+    writer.add(owned.record);
+  }
+  std::vector<std::byte> batch;
+  writer.encode({Codec::kNone, 1}, batch);
+  REQUIRE((*store)->append(batch).ok());
+  REQUIRE((*store)->commit().ok());
+}
+
+// All of the disk again, in a gap (6, 7, 8), as a repair does.
+void add_copy(const std::string& directory) {
+  StoreOptions options;
+  options.directory = directory;
+  const auto store = Store::open(options, OpenMode::kReadWrite, {});
+  REQUIRE(store.ok());
+  BatchWriter writer;
+  writer.start((*store)->identity().server, 6, 1, 1);
+  std::vector<OwnedRecord> records;
+  records.push_back(make_record(RecordKind::kGap, 0, 0, 0, encode_gap({GapReason::kRequested})));
+  records.push_back(make_record(RecordKind::kCopy, 0, 0, 65536, std::vector<std::byte>(65536, std::byte{1})));
+  records.push_back(make_record(RecordKind::kHeal, 0, 0, 0, {}));
   for (OwnedRecord& owned : records) {
     owned.record.payload = owned.payload;
     writer.add(owned.record);
@@ -96,6 +119,45 @@ TEST_CASE("a sound store is read again and again, and bytes that go bad are name
   flip_byte(path + "/base/0.img", 30000);
   CHECK(wait_for(scrubber, damaged.passes + 2).damages_total == 0);
   CHECK(scrubber.status("web-2").passes == 0);
+}
+
+TEST_CASE("what the newest point has lost is handed on, and up to which point when it was written again") {
+  TemporaryDirectory directory;
+  const std::string path = directory.file("store");
+  make_store(path);
+  flip_byte(path + "/base/0.img", 30000);
+  std::mutex mutex;
+  std::vector<DamagedExtent> lost;
+  unsigned calls = 0;
+  StoreScrubber scrubber(system_clock(), [&](const std::string& server, const std::vector<DamagedExtent>& extents) {
+    const std::lock_guard lock(mutex);
+    CHECK(server == "web-1");
+    lost = extents;
+    ++calls;
+  });
+  scrubber.set(at(path), eager());
+  const ScrubStatus damaged = wait_for(scrubber, 2);
+  // The copy but for what was written over it since.
+  const std::vector<DamagedExtent> expected{{0, 0, 4096}, {0, 8192, 65536 - 8192}};
+  CHECK(damaged.damaged_extents == expected);
+  CHECK(damaged.damaged_points.starts_with("from seq 3 to seq 5 ("));
+  {
+    const std::lock_guard lock(mutex);
+    CHECK(lost == expected);
+    CHECK(calls > 0);
+  }
+  add_copy(path);
+  const ScrubStatus mended = wait_for(scrubber, scrubber.status("web-1").passes + 2);
+  CHECK(mended.damages_total == 1);
+  CHECK(mended.damaged_extents.empty());
+  CHECK(mended.damaged_points.starts_with("from seq 3 to seq 5 ("));
+  const auto calls_now = [&] {
+    const std::lock_guard lock(mutex);
+    return calls;
+  };
+  const unsigned before = calls_now();
+  CHECK(wait_for(scrubber, mended.passes + 2).passes > mended.passes);
+  CHECK(calls_now() == before);
 }
 
 TEST_CASE("a slow scrub ends at once when it is stopped, switched off or its store goes") {

@@ -2,6 +2,7 @@
 // Digest scans through the whole replicator, over a simulated capture, disk and receiver.
 #include <algorithm>
 
+#include "daemon/digest/compare_notice.h"
 #include "tests/unit/replicate/replicate_harness.h"
 
 #include <doctest/doctest.h>  // behind our headers: it redefines CHECK
@@ -299,6 +300,53 @@ TEST_CASE("the scrub proves everything, and a flipped block is an alarm and is c
   CHECK(harness.replica_equals_disk());
   CHECK(harness.receiver->store.copied_bytes - copied == 64 << 10);
   CHECK(harness.receiver->store.position.generation == 1);
+}
+
+TEST_CASE("what the receiver has lost is compared at once, not when its turn comes") {
+  Harness harness(large_disks());
+  harness.stop_agent();
+  harness.replicator_options.digest.scrub_enabled = true;
+  harness.replicator_options.digest.scrub_period_ns = 365ull * 24 * 3600 * 1'000'000'000;  // no round comes that far
+  harness.replicator_options.digest.scrub_region_bytes = kMib;
+  harness.start_agent();
+  fill_and_copy(harness);
+  const auto turn = [&] {
+    harness.step();
+    harness.reader->progress(harness.random, 64);
+    harness.digest_reader->progress(harness.random, 4096);
+    harness.receiver->travel(8);
+    harness.receiver->commit(8);
+  };
+  for (int i = 0; i < 300; ++i) turn();
+  flip(harness, 0, 2 * kMib + 70'000);
+  flip(harness, 0, 3 * kMib + 5000);
+  for (int i = 0; i < 300; ++i) turn();
+  REQUIRE(difference(harness) == nullptr);
+  const std::uint64_t copied = harness.receiver->store.copied_bytes;
+  // A part that is sound, a part of what is damaged, one behind the end of the disk and a disk that is not there.
+  for (const CompareRequest& lost : {CompareRequest{0, kMib - 512, 1024}, {0, 2 * kMib + 65536, kMib - 65536},
+                                     {0, 3 * kMib + 4096, 1 << 30}, {0, 1ull << 40, 512}, {7, 0, 512}})
+    harness.receiver->notice(true, "lost", compare_notice_code(lost));
+  for (int i = 0; i < 300 && difference(harness) == nullptr; ++i) turn();
+  REQUIRE(difference(harness) != nullptr);
+  CHECK(harness.replicator->status().notice.empty());
+  REQUIRE(harness.settle());
+  for (int i = 0; i < 300; ++i) turn();
+  REQUIRE(harness.settle());
+  CHECK(harness.replica_equals_disk());
+  CHECK(harness.receiver->store.copied_bytes - copied == (64 << 10) + 8192);
+}
+
+TEST_CASE("the code of a notice names an extent, or is another code") {
+  const CompareRequest request{3, 1ull << 50, 65536};
+  CHECK(compare_notice_code(request) == "compare:3:1125899906842624:65536");
+  CHECK(parse_compare_notice(compare_notice_code(request)) == request);
+  for (const char* code : {"", "compare", "store-full", "compare:0:0:0", "compare:64:0:1", "compare:0:0:1:",
+                           "compare:::", "compare:0:-1:5", "compare:0:1152921504606846976:1",
+                           "compare:0:5:18446744073709551615"}) {
+    CAPTURE(code);
+    CHECK_FALSE(parse_compare_notice(code));
+  }
 }
 
 }  // namespace understudy

@@ -180,8 +180,8 @@ void ModelReceiver::refuse(const std::string& text) {
   events_.push_back(LinkRefused{Error(ErrorKind::kRefused, text)});
 }
 
-void ModelReceiver::notice(bool active, const std::string& text) {
-  events_.emplace_back(LinkNotice{active, "test", text});
+void ModelReceiver::notice(bool active, const std::string& text, const std::string& code) {
+  events_.emplace_back(LinkNotice{active, code, text});
 }
 
 void ModelReceiver::travel(std::size_t batches_max) {

@@ -56,7 +56,7 @@ class ModelReceiver final : public Link {
   void connect();                       // LinkUp with the durable position
   void cut(bool keep_undurable);        // LinkDown; what was not durable is kept (and becomes so) or lost
   void refuse(const std::string& text);
-  void notice(bool active, const std::string& text);
+  void notice(bool active, const std::string& text, const std::string& code = "test");
   void travel(std::size_t batches_max); // batches arrive (encoded and decoded)
   void commit(std::size_t batches_max); // arrived batches become durable; LinkAck
   void commit_silently(std::size_t batches_max);  // ... but the acknowledgement is lost
