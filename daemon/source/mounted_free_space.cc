@@ -31,7 +31,8 @@ std::uint32_t encoded(std::uint32_t device) {
   return (low & 0xff) | high << 8 | (low & ~0xffu) << 12;
 }
 
-Result<ExtentList> ask(int fd, std::uint32_t device, std::uint64_t length_bytes_min, const std::atomic<bool>& cancel) {
+Result<ExtentList> ask(int fd, std::uint32_t device, std::uint64_t length_bytes_min, const std::atomic<bool>& cancel,
+                       AskFreeSpace ask_free_space) {
   std::unique_ptr<fsmap_head, Free> head(static_cast<fsmap_head*>(std::calloc(1, fsmap_sizeof(kRecords))));
   if (!head) return Error(ErrorKind::kNoSpace, "no memory for its free space");
   head->fmh_count = kRecords;
@@ -43,7 +44,7 @@ Result<ExtentList> ask(int fd, std::uint32_t device, std::uint64_t length_bytes_
   last.fmr_offset = UINT64_MAX;
   ExtentBuilder list(length_bytes_min);
   while (!cancel.load(std::memory_order_relaxed)) {
-    if (::ioctl(fd, FS_IOC_GETFSMAP, head.get()) != 0) {
+    if (ask_free_space(fd, head.get()) != 0) {
       if (errno == EINTR) continue;
       if (errno == ENOTTY || errno == EOPNOTSUPP) {
         return Error(ErrorKind::kUnsupported, "the kernel cannot say what is free in it", errno);
@@ -69,8 +70,11 @@ Result<ExtentList> ask(int fd, std::uint32_t device, std::uint64_t length_bytes_
 
 }  // namespace
 
+int ask_kernel_free_space(int fd, fsmap_head* head) { return ::ioctl(fd, FS_IOC_GETFSMAP, head); }
+
 Result<ExtentList> mounted_free_space(const std::string& directory, std::uint32_t device,
-                                      std::uint64_t length_bytes_min, const std::atomic<bool>& cancel) {
+                                      std::uint64_t length_bytes_min, const std::atomic<bool>& cancel,
+                                      AskFreeSpace ask_free_space) {
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return Error::from_errno(errno, "open '" + directory + "'");
   struct stat status {};
@@ -78,7 +82,7 @@ Result<ExtentList> mounted_free_space(const std::string& directory, std::uint32_
   if ((major(status.st_dev) << 20 | minor(status.st_dev)) != device) {
     return Error(ErrorKind::kNotFound, "something else is mounted over '" + directory + "'");
   }
-  ASSIGN_OR_RETURN(ExtentList free, ask(fd.get(), device, length_bytes_min, cancel));
+  ASSIGN_OR_RETURN(ExtentList free, ask(fd.get(), device, length_bytes_min, cancel, ask_free_space));
   // What was freed in memory becomes durable: no point of the replica can show a file that still owns such a block.
   if (::syncfs(fd.get()) != 0) return Error::from_errno(errno, "sync '" + directory + "'");
   return free;

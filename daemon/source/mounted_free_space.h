@@ -14,14 +14,21 @@
 #include "daemon/base/result.h"
 #include "daemon/source/extents.h"
 
+struct fsmap_head;  // <linux/fsmap.h>
+
 namespace understudy {
+
+// What asks the kernel: as ioctl(fd, FS_IOC_GETFSMAP, head). Another one is for tests.
+using AskFreeSpace = int (*)(int fd, fsmap_head* head);
+int ask_kernel_free_space(int fd, fsmap_head* head);
 
 // `directory`: where it is mounted; `device`: its device as the kernel numbers it (major << 20 | minor), which must be
 // what is found there. Free extents of at least `length_bytes_min`, in bytes from the beginning of the device.
 //   kNotFound     something else is mounted over it
-//   kUnsupported  kernel or file system cannot tell
+//   kUnsupported  kernel (before 4.12) or file system cannot tell: it is to be read whole, which is always right
 //   kClosed       `cancel` became true
 Result<ExtentList> mounted_free_space(const std::string& directory, std::uint32_t device,
-                                      std::uint64_t length_bytes_min, const std::atomic<bool>& cancel);
+                                      std::uint64_t length_bytes_min, const std::atomic<bool>& cancel,
+                                      AskFreeSpace ask_free_space = &ask_kernel_free_space);
 
 }  // namespace understudy

@@ -160,6 +160,28 @@ TEST_CASE("a cut link in the middle: what was proved is not read again") {
   CHECK(harness.digest_reader->reads_done - reads <= 66);
 }
 
+TEST_CASE("what a scan cannot read is not equal: it stays dirty, and is copied or named") {
+  Harness harness(large_disks());
+  fill_and_copy(harness);
+  become_new_capture(harness);
+  flip(harness, 0, kMib + 70'000);
+  harness.digest_reader->bad_offsets = {kMib + 70'000};
+  harness.reader->bad_offsets = {kMib + 70'000};
+  const std::uint64_t copied = harness.receiver->store.copied_bytes;
+  harness.receiver->connect();
+  CHECK_FALSE(harness.settle(1000));
+  CHECK(harness.receiver->store.position.gap_open);
+  CHECK(harness.replicator->status().digest.undecided_bytes == kMib);
+  CHECK(harness.replicator->status().digest.equal_bytes == 3 * kMib + 8192);
+  CHECK(harness.replicator->status().unreadable_bytes == (64 << 10));
+  CHECK(harness.told(ReplicatorEvent::Kind::kDiskReadFailed));
+  CHECK_FALSE(harness.replica_equals_disk());
+  harness.reader->bad_offsets.clear();
+  REQUIRE(harness.settle());
+  CHECK(harness.replica_equals_disk());
+  CHECK(harness.receiver->store.copied_bytes - copied == kMib);  // what was beside it could not be compared, either
+}
+
 TEST_CASE("repair compares everything in a gap of its own and copies what differs") {
   Harness harness(large_disks());
   fill_and_copy(harness);
