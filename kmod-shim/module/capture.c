@@ -24,7 +24,7 @@ static void us_under_way(struct us_capture *capture, u64 sectors, bool lost)
 	io->sectors = sectors;
 	io->lost = lost;
 	io->holds = false;
-	io->own_vec = NULL;
+	io->has_ring_pages = false;
 	list_add_tail(&io->in_flight, &server->in_flight);
 	if (lost)
 		server->control->common.in_flight_lost++;
@@ -139,7 +139,7 @@ void us_capture_write(struct us_capture *capture)
 		return;
 	/* The rest comes as a bio of its own. */
 	if (bytes < us_bio_bytes(bio))
-		dm_accept_partial_bio(bio, bytes >> UNDERSTUDY_SECTOR_SHIFT);
+		us_accept_partial(bio, bytes >> UNDERSTUDY_SECTOR_SHIFT);
 	if (!us_begin(capture, &kind, &record)) {
 		us_lose(capture, kind.sectors, &server->control->common.lost_ring_full);
 		return;
@@ -147,8 +147,9 @@ void us_capture_write(struct us_capture *capture)
 	data = record + UNDERSTUDY_RING_HEADER_BYTES + sizeof(struct understudy_capture_record);
 	us_copy_data(&server->ring, data, bio);
 	us_ring_commit(server, record, bytes);
-	us_ring_vec(&server->ring, data, bytes, capture->io->vec);
-	capture->io->own_vec = us_bio_replace_vec(bio, capture->io->vec);
+	us_bio_take_pages(bio, &capture->io->own, capture->io->vec,
+			  us_ring_vec(&server->ring, data, bytes, capture->io->vec));
+	capture->io->has_ring_pages = true;
 }
 
 void us_capture_zero(struct us_capture *capture, u64 sectors)
@@ -218,8 +219,8 @@ void us_completed(struct us_io *io, struct bio *bio, bool failed)
 	struct us_server *server = disk->server;
 	unsigned long irq;
 
-	if (io->own_vec)
-		bio->bi_io_vec = io->own_vec;
+	if (io->has_ring_pages)
+		us_bio_give_back(bio, &io->own);
 	/* What was read of the extent since it was marked may be older than what the disk holds now. */
 	if (io->lost || failed)
 		us_mark_dirty(disk, io->sector, io->sectors);

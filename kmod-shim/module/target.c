@@ -33,7 +33,7 @@ static int us_alignment(struct block_device *bdev, u32 *align)
 	struct request_queue *queue = bdev_get_queue(bdev);
 	u32 mask = queue_dma_alignment(queue) | (bdev_logical_block_size(bdev) - 1) | 511;
 
-	if (mask & (mask + 1) || mask >= PAGE_SIZE)
+	if (mask & (mask + 1) || mask >= PAGE_SIZE || us_too_few_segments(queue))
 		return -EINVAL;
 	*align = mask + 1;
 	return 0;
@@ -100,7 +100,7 @@ static int us_open_below(struct dm_target *ti, struct us_target *target, char **
 	}
 	err = us_alignment(target->dev->bdev, &target->align);
 	if (err) {
-		ti->error = "the device wants its data aligned to more than a page";
+		ti->error = "the device wants its data aligned to more than a page, or in very few pieces";
 		dm_put_device(ti, target->dev);
 	}
 	return err;
@@ -120,7 +120,9 @@ static int us_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		ti->error = "out of memory";
 		return -ENOMEM;
 	}
-	err = us_open_below(ti, target, argv);
+	err = us_limit_bios(ti, US_PIECE_BYTES >> UNDERSTUDY_SECTOR_SHIFT);
+	if (!err)
+		err = us_open_below(ti, target, argv);
 	if (!err) {
 		err = us_attach(ti, target, argv);
 		if (err)

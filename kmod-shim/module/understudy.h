@@ -83,7 +83,8 @@ struct us_io {
 	u64 position;         /* where its records begin */
 	bool lost;
 	bool holds;
-	struct bio_vec *own_vec;
+	bool has_ring_pages;
+	struct us_bio_pages own;
 	struct bio_vec vec[US_PIECE_PAGES];
 };
 

@@ -50,18 +50,47 @@
 #endif
 #define us_for_each_segment(segment, bio, iterator) bio_for_each_segment(segment, bio, iterator)
 
-/* Gives the bio other pages of the same bytes; returns those it had, which it must have again before it ends. */
-static inline struct bio_vec *us_bio_replace_vec(struct bio *bio, struct bio_vec *vec)
-{
-	struct bio_vec *before = bio->bi_io_vec;
+/* The pages a bio came with. */
+struct us_bio_pages {
+	struct bio_vec *vec;
+#ifndef US_HAVE_BIO_ITER
+	unsigned short index;
+	unsigned short count;
+#endif
+};
 
+/* Gives the bio `count` other pages of the same bytes. It must have its own again before it ends. */
+static inline void us_bio_take_pages(struct bio *bio, struct us_bio_pages *own, struct bio_vec *vec, u32 count)
+{
+	own->vec = bio->bi_io_vec;
 	bio->bi_io_vec = vec;
 #ifdef US_HAVE_BIO_ITER
 	bio->bi_iter.bi_idx = 0;
 	bio->bi_iter.bi_bvec_done = 0;
+#else
+	own->index = bio->bi_idx;
+	own->count = bio->bi_vcnt;
+	bio->bi_idx = 0;
+	bio->bi_vcnt = count;
+	bio->bi_flags &= ~(1UL << BIO_SEG_VALID); /* the segments have to be counted anew */
 #endif
-	return before;
 }
+
+static inline void us_bio_give_back(struct bio *bio, const struct us_bio_pages *own)
+{
+	bio->bi_io_vec = own->vec;
+#ifndef US_HAVE_BIO_ITER
+	bio->bi_idx = own->index;
+	bio->bi_vcnt = own->count;
+#endif
+}
+
+/* Before bios were split below, whoever made them kept to the queue's limit: so must we, who may need one more page. */
+#ifdef US_HAVE_BIO_ITER
+#define us_too_few_segments(queue) false
+#else
+#define us_too_few_segments(queue) (queue_max_segments(queue) < US_PIECE_PAGES)
+#endif
 
 #ifdef US_HAVE_BIO_OP
 #define us_bio_is(bio, flag) (((bio)->bi_opf & REQ_##flag) != 0)
@@ -138,6 +167,15 @@ static inline void us_target_features(struct dm_target *ti, unsigned int io_byte
 	ti->per_bio_data_size = io_bytes;
 #endif
 }
+
+/* Only so much of the bio now; the rest comes again. Where this is not to be had, no bio comes that is longer. */
+#ifdef US_HAVE_DM_ACCEPT_PARTIAL_BIO
+#define us_accept_partial(bio, sectors) dm_accept_partial_bio(bio, sectors)
+#define us_limit_bios(ti, sectors) 0
+#else
+#define us_accept_partial(bio, sectors) do { } while (0)
+#define us_limit_bios(ti, sectors) dm_set_target_max_io_len(ti, sectors)
+#endif
 
 /* map() never sleeps. */
 #ifdef DM_TARGET_NOWAIT

@@ -97,7 +97,7 @@ wire: {compression: gzip}
   CHECK(said.find("uring") != std::string::npos);
   CHECK(said.find("dkms") != std::string::npos);
   CHECK(said.find("gzip") != std::string::npos);
-  CHECK(lines(said) == 7);
+  CHECK(lines(said) == 8);
 }
 
 TEST_CASE("agent config: deltas are on, can be off, and have bounds") {
