@@ -107,7 +107,7 @@ mount -t ext4 -o discard /dev/vg/a /mnt/a
 mount -t xfs /dev/vg/b /mnt/b
 churn() {  # directory
     while test ! -e /tmp/enough; do
-        fio --name=churn --directory="$1" --rw=randrw --bsrange=512-256k --size=16m --io_size=8m \
+        fio --name=churn --directory="$1" --rw=randrw --bsrange=512-256k --size=16m --io_size=8m --rate=3m,3m \
             --ioengine=psync --randrepeat=0 --fdatasync=32 --verify=crc32c --minimal >/dev/null
         rm -f "$1"/churn*
     done
@@ -135,8 +135,9 @@ echo "cycles: identical, done"
 TROUBLE = VOLUMES + r'''
 lvm lvcreate -q -y -Zn -n c -L 8M vg
 dmsetup create below --table "0 16384 linear $(readlink -f /dev/vg/c) 0"
-dmsetup create top --table "0 16384 linear /dev/mapper/below 0"
-top=$(readlink -f /dev/mapper/top)
+node() { echo "/dev/$(dmsetup info -c --noheadings -o blkdevname "$1")"; }
+dmsetup create top --table "0 16384 linear $(node below) 0"
+top=$(node top)
 start_capture lower --module --losses "$a" "$b" "$top"
 dd if=/dev/urandom of="$top" bs=64k count=16 oflag=direct 2>/dev/null
 dmsetup load below --table "0 8192 linear $(readlink -f /dev/vg/c) 0
@@ -172,11 +173,31 @@ for line in "nobody 0 /dev/vda 0" "lower 0" "lower 99 /dev/vda 0"; do
 done
 ''' + GONE
 
+# A reader that stores nonsense into the pages it shares with the module, and calls that make no sense: who writes to
+# the volume reads back what he wrote, although the device was written from the ring.
+HOSTILE = VOLUMES + r'''
+module-hostile ioctls 1 5000
+mke2fs -q -t ext4 /dev/vg/a
+mount -t ext4 /dev/vg/a /mnt/a
+module-hostile scribble "$a" >/tmp/hostile.log 2>&1 & hostile=$!
+until grep -q scribbling /tmp/hostile.log; do kill -0 $hostile || { cat /tmp/hostile.log; exit 1; }; sleep 0.1; done
+fio --name=checked --directory=/mnt/a --rw=randwrite --bsrange=4k-256k --size=32m --io_size=96m --direct=1 \
+    --ioengine=psync --numjobs=2 --verify=crc32c --do_verify=1 --verify_fatal=1 --minimal >/dev/null
+module-hostile ioctls 2 1500
+kill -0 $hostile
+kill -TERM $hostile
+wait $hostile
+umount /mnt/a
+e2fsck -fn /dev/vg/a
+echo "hostile: identical, done"
+''' + GONE
+
 SCENARIOS = {
     'oracle': dict(body=ORACLE),
     'overflow': dict(body=OVERFLOW, expect=r'lost=[1-9]'),
     'restart': dict(body=RESTART),
     'cycles': dict(body=CYCLES, expect='done'),
+    'hostile': dict(body=HOSTILE, expect='done'),
     'trouble': dict(body=TROUBLE, expect=r'lost=[1-9]'),
 }
 
@@ -185,7 +206,8 @@ def run(name: str, directory: Path) -> None:
     scenario = SCENARIOS[name]
     disks = [make_disk(directory / f'disk{index}', 384) for index in range(2)]
     options = lvm.guest_options()
-    options['programs'] += [built('tests/vm/capture-replica'), built('tests/vm/racing-writer'), 'mke2fs', 'e2fsck',
+    options['programs'] += [built('tests/vm/capture-replica'), built('tests/vm/racing-writer'),
+                            built('tests/vm/module-hostile'), 'mke2fs', 'e2fsck',
                             'mkfs.xfs', 'xfs_repair', 'fio']
     options['files']['/understudy.ko'] = built_module()
     with Guest(f'module-{name}', body=FUNCTIONS + scenario['body'], disks=disks,
