@@ -22,8 +22,8 @@
 #include "daemon/base/message_ids.h"
 #include "daemon/base/text.h"
 #include "daemon/disk_io/read_engine.h"
-#include "daemon/tracker/bpf_tracker.h"
 #include "daemon/tracker/disk_inspect.h"
+#include "daemon/tracker/open_capture.h"
 
 namespace understudy {
 namespace {
@@ -247,14 +247,15 @@ Status Agent::take_over_disks(const std::vector<std::string>& disks) {
 
 Result<std::unique_ptr<Tracker>> Agent::open_tracker(const std::vector<std::string>& paths) {
   std::vector<std::string> remarks;
-  BpfTrackerOptions options;
+  CaptureOptions options;
+  options.method = config_.capture_method;
   options.server = config_.server;
   options.disks = paths;
   options.ring_bytes = config_.ring_bytes;
   options.granule_bytes = config_.granule_bytes;
   options.bpffs = config_.bpffs;
   options.remarks = &remarks;
-  auto tracker = open_bpf_tracker(options);
+  auto tracker = open_capture(options);
   for (const std::string& remark : remarks) log_message(LogLevel::kNotice, kMessageCaptureStarted, remark);
   if (!tracker.ok()) {
     return std::move(tracker).error().with_context("capture for server '" + config_.server + "'");

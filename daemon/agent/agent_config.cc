@@ -48,6 +48,9 @@ void require_power_of_two(ConfigMap& map, std::string_view key, std::uint64_t va
 
 void read_capture_and_copy(ConfigMap root, AgentConfig& config) {
   ConfigMap capture = root.map("capture");
+  config.capture_method = capture.choice<CaptureMethod>(
+      "method", config.capture_method,
+      {{"auto", CaptureMethod::kAuto}, {"bpf", CaptureMethod::kBpf}, {"module", CaptureMethod::kModule}});
   config.ring_bytes = capture.bytes("ring_bytes", config.ring_bytes, kRingBytes);
   require_power_of_two(capture, "ring_bytes", config.ring_bytes);
   config.granule_bytes =
@@ -182,7 +185,9 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
               running.receiver_name == wanted.receiver_name,
           "receiver");
   compare(running.tls == wanted.tls, "tls");
-  compare(running.ring_bytes == wanted.ring_bytes && running.granule_bytes == wanted.granule_bytes, "capture");
+  compare(running.capture_method == wanted.capture_method && running.ring_bytes == wanted.ring_bytes &&
+              running.granule_bytes == wanted.granule_bytes,
+          "capture");
   compare(running.engine == wanted.engine, "copy.engine");
   compare(running.buffer_bytes == wanted.buffer_bytes, "copy.buffer_bytes");
   compare(wanted.buffers <= running.buffers, "copy.buffers");

@@ -12,6 +12,7 @@
 #include "daemon/disk_io/read_engine.h"
 #include "daemon/marks/mark_policy.h"
 #include "daemon/record/batch.h"
+#include "daemon/tracker/open_capture.h"
 #include "daemon/wire/bandwidth.h"
 #include "daemon/wire/tls_context.h"
 
@@ -24,6 +25,7 @@ struct AgentConfig {
   std::uint16_t receiver_port = 7600;
   std::string receiver_name;        // of its certificate
   TlsFiles tls;
+  CaptureMethod capture_method = CaptureMethod::kAuto;
   std::uint64_t ring_bytes = 256ull << 20;
   std::uint32_t granule_bytes = 64u << 10;
   ReadEngineChoice engine = ReadEngineChoice::kAuto;

@@ -13,7 +13,7 @@
 #include "daemon/control/control_client.h"
 #include "daemon/marks/freeze_guard.h"
 #include "daemon/service/daemon_program.h"
-#include "daemon/tracker/bpf_tracker.h"
+#include "daemon/tracker/open_capture.h"
 #include "daemon/tracker/probe.h"
 #include "daemon/wire/tls_context.h"
 
@@ -33,7 +33,7 @@ int detach(const AgentConfig& config) {
     log_error(kMessageCaptureFailed, Error(answer.error()).with_context("detach by the running agent"));
     return exit_code_of(answer.error().kind());
   }
-  if (Status status = remove_bpf_capture(config.bpffs, config.server); !status.ok()) {
+  if (Status status = remove_capture(config.bpffs, config.server); !status.ok()) {
     log_error(kMessageCaptureFailed, Error(status.error()).with_context("detach"));
     return status.error().kind() == ErrorKind::kNotFound ? kExitNotRunning : exit_code_of(status.error().kind());
   }

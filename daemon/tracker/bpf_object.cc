@@ -83,7 +83,8 @@ MappedMemory::~MappedMemory() {
 
 Result<MappedMemory> MappedMemory::map(int fd, std::size_t size, int protection, std::uint64_t offset) {
   void* memory = ::mmap(nullptr, size, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
-  if (memory == MAP_FAILED) return Error::from_errno(errno, "map " + std::to_string(size) + " bytes of a BPF map");
+  if (memory == MAP_FAILED)
+    return Error::from_errno(errno, "map " + std::to_string(size) + " bytes shared with the kernel");
   MappedMemory result;
   result.data_ = static_cast<std::byte*>(memory);
   result.size_ = size;

@@ -5,15 +5,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstdio>
-#include <cstring>
 #include <set>
 #include <utility>
 
 #include "daemon/tracker/address_translation.h"
 #include "daemon/tracker/capture_disks.h"
+#include "daemon/tracker/capture_event.h"
 #include "daemon/tracker/dirty_map.h"
 #include "daemon/tracker/disk_inspect.h"
 #include "daemon/tracker/in_flight_map.h"
@@ -35,20 +34,6 @@ constexpr std::uint32_t kGranuleBytesMax = 16 * 1024 * 1024;
 constexpr std::uint32_t kInFlightMin = 64;
 constexpr std::uint32_t kInFlightMax = 1024 * 1024;
 constexpr int kLockWaitMs = 10'000;
-
-void store_capture_id(understudy_control& control, const Uuid& id) {
-  std::uint64_t halves[2];
-  std::memcpy(halves, id.bytes.data(), sizeof(halves));
-  shared_store(control.capture_id_low, static_cast<__u64>(halves[0]));
-  shared_store(control.capture_id_high, static_cast<__u64>(halves[1]));
-}
-
-Uuid load_capture_id(const understudy_control& control) {
-  const std::uint64_t halves[2] = {shared_load(control.capture_id_low), shared_load(control.capture_id_high)};
-  Uuid id;
-  std::memcpy(id.bytes.data(), halves, sizeof(halves));
-  return id;
-}
 
 class BpfTracker final : public Tracker {
  public:
@@ -109,7 +94,7 @@ class BpfTracker final : public Tracker {
   std::vector<TrackedDisk> disks_;
   GranuleMap dirty_;
   InFlightMap in_flight_;
-  std::array<bool, UNDERSTUDY_DISKS_MAX> is_known_{};
+  KnownDisks is_known_{};
   bool drained_ = false;
 };
 
@@ -120,41 +105,13 @@ std::optional<CaptureEvent> BpfTracker::next() {
       drained_ = true;
       return std::nullopt;
     }
-    understudy_capture_record head;
-    CHECK_GE(record->bytes.size(), sizeof(head));
-    std::memcpy(&head, record->bytes.data(), sizeof(head));
-    // The self-test's own, and disks that were taken out of the configuration.
-    if (head.kind == UNDERSTUDY_CAPTURE_PROBE || head.disk >= is_known_.size() || !is_known_[head.disk]) continue;
-    CHECK(head.kind >= UNDERSTUDY_CAPTURE_WRITE && head.kind <= UNDERSTUDY_CAPTURE_BARRIER);
-    CaptureEvent event;
-    event.kind = static_cast<CaptureKind>(head.kind);
-    event.preflush = (head.flags & UNDERSTUDY_CAPTURE_PREFLUSH) != 0 && event.kind != CaptureKind::kBarrier;
-    event.fua = (head.flags & UNDERSTUDY_CAPTURE_FUA) != 0;
-    event.discard = (head.flags & UNDERSTUDY_CAPTURE_DISCARD) != 0;
-    event.disk = head.disk;
-    event.offset_bytes = head.sector * kSectorBytes;
-    event.length_bytes = head.sectors * kSectorBytes;
-    event.boot_time_ns = head.time_ns;
-    event.loss_count = head.loss_count;
-    event.position = record->end;
-    if (event.kind == CaptureKind::kWrite) {
-      CHECK_LE(head.data_bytes, record->bytes.size() - sizeof(head));
-      CHECK_EQ(head.data_bytes, event.length_bytes);
-      event.data = record->bytes.subspan(sizeof(head), head.data_bytes);
-    }
-    return event;
+    if (const auto event = event_of(*record, is_known_)) return event;
   }
 }
 
 Losses BpfTracker::losses() const {
   const understudy_control& control = side_.control();
-  Losses losses;
-  losses.total = shared_load(control.loss_count);
-  losses.ring_full = shared_load(control.lost_ring_full);
-  losses.skipped = shared_load(control.lost_skipped);
-  losses.unreadable = shared_load(control.lost_unreadable);
-  losses.too_long = shared_load(control.lost_too_long);
-  losses.untracked = shared_load(control.lost_untracked);
+  Losses losses = losses_of(control);
   const auto misses = side_.note_misses();
   // Not to be had: it worked when the capture was opened and asks the kernel for a number only.
   CHECK(misses.ok());
@@ -312,7 +269,7 @@ class Opener {
 
   Status prove(KernelSide& side) {
     ASSIGN_OR_RETURN(RingReader reader, RingReader::open(side.ring_fd(), side.sizes().ring_bytes));
-    for (const TrackedDisk& disk : watched_.disks) RETURN_IF_ERROR(prove_capture(side, reader, disk));
+    for (const TrackedDisk& disk : watched_.disks) RETURN_IF_ERROR(prove_capture(side.control(), reader, disk));
     return ok_status();
   }
 

@@ -5,7 +5,6 @@
 #include <sys/utsname.h>
 
 #include <cstdio>
-#include <fstream>
 #include <string_view>
 #include <utility>
 
@@ -16,6 +15,8 @@
 #include "daemon/tracker/disk_inspect.h"
 #include "daemon/tracker/kernel_side.h"
 #include "daemon/tracker/kernel_symbols.h"
+#include "daemon/tracker/module_device.h"
+#include "daemon/tracker/module_tracker.h"
 #include "kmod-shim/bpf/layout.h"
 
 namespace understudy {
@@ -117,6 +118,15 @@ ProbeCheck check_programs(const std::string& bpffs, const KernelTypes& types, co
   return check(kName, true, "load, pass the verifier and attach to block_bio_queue and block_bio_complete");
 }
 
+void settle_rung(ProbeRung& rung) {
+  for (const ProbeCheck& done : rung.checks)
+    if (done.required && !done.ok && rung.usable) {
+      rung.usable = false;
+      rung.reason = done.name + ": " + done.detail;
+    }
+  if (rung.usable) rung.reason = "every check passed";
+}
+
 ProbeRung probe_bpf(const ProbeOptions& options, const Result<ProofDisk>& proof_disk) {
   ProbeRung rung{"bpf", true, "", {}};
   KernelTypes types;
@@ -134,21 +144,27 @@ ProbeRung probe_bpf(const ProbeOptions& options, const Result<ProofDisk>& proof_
     rung.checks.push_back(check_translation(proof_disk, translation));
     if (rung.checks.back().ok) rung.checks.push_back(check_programs(options.bpffs, types, translation));
   }
-  for (const ProbeCheck& done : rung.checks)
-    if (done.required && !done.ok && rung.usable) {
-      rung.usable = false;
-      rung.reason = done.name + ": " + done.detail;
-    }
-  if (rung.usable) rung.reason = "every check passed";
+  settle_rung(rung);
   return rung;
 }
 
-ProbeRung probe_module() {
-  std::ifstream modules("/proc/modules");
-  for (std::string name, rest; modules >> name && std::getline(modules, rest);)
-    if (name == "understudy")
-      return {"module", false, "the module is loaded, but this agent has no support for it yet", {}};
-  return {"module", false, "the kernel module 'understudy' is not loaded", {}};
+// Nothing is attached: whether the device has the target, and whether each disk's table could be replaced.
+ProbeRung probe_module(const ProbeReport& report, const std::vector<DiskInfo>& disks) {
+  ProbeRung rung{"module", true, "", {}};
+  const auto module = ModuleDevice::open();
+  rung.checks.push_back(check("module", module.ok(),
+                              module.ok() ? "loaded, ABI version " + std::to_string(UNDERSTUDY_MODULE_ABI_VERSION) +
+                                                "." + std::to_string(UNDERSTUDY_CAPTURE_ABI_VERSION)
+                                          : module.error().message()));
+  for (const DiskInfo& disk : disks) {
+    const Status attachable = can_attach_by_table(disk.path, disk.device);
+    rung.checks.push_back(
+        check("table of " + disk.path, attachable.ok(),
+              attachable.ok() ? "all linear: can be captured while in use" : attachable.error().message()));
+  }
+  if (report.disks.size() != disks.size()) rung.checks.push_back(check("disks", false, "not all of them are usable"));
+  settle_rung(rung);
+  return rung;
 }
 
 ProbeRung probe_scan() {
@@ -203,6 +219,7 @@ ProbeReport probe_host(const ProbeOptions& options) {
   if (::uname(&system) == 0) report.kernel = std::string(system.release) + " " + system.machine;
 
   Result<ProofDisk> proof_disk = Error(ErrorKind::kNotFound, "none");
+  std::vector<DiskInfo> inspected;
   for (const std::string& path : options.disks) {
     auto info = inspect_disk(path);
     if (!info) {
@@ -214,6 +231,7 @@ ProbeReport probe_host(const ProbeOptions& options) {
     for (const std::string& point : info->mount_points) detail += ", mounted on " + point;
     for (const std::string& holder : info->holders) detail += ", under " + holder;
     report.disks.push_back({path, true, "", detail});
+    inspected.push_back(info.value());
     if (!proof_disk.ok()) proof_disk = ProofDisk{path, info->device, info->logical_block_bytes};
   }
   // Kept until the end of the probe: it goes away with its descriptor.
@@ -224,7 +242,7 @@ ProbeReport probe_host(const ProbeOptions& options) {
                               : Result<ProofDisk>(scratch.error());
   }
   report.rungs.push_back(probe_bpf(options, proof_disk));
-  report.rungs.push_back(probe_module());
+  report.rungs.push_back(probe_module(report, inspected));
   report.rungs.push_back(probe_scan());
   for (const ProbeRung& rung : report.rungs)
     if (rung.usable && rung.name != "scan" && report.best.empty()) report.best = rung.name;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "daemon/tracker/direct_read.h"
+#include "daemon/tracker/kernel_side.h"
 
 namespace understudy {
 
@@ -32,11 +33,10 @@ std::size_t cookie_bytes(RingReader& reader, const TrackedDisk& disk, const Cook
 
 }  // namespace
 
-Status prove_capture(KernelSide& side, RingReader& reader, const TrackedDisk& disk) {
+Status prove_capture(understudy_control& control, RingReader& reader, const TrackedDisk& disk) {
   auto opened = DirectReader::open(disk.path, disk.logical_block_bytes);
   if (!opened) return std::move(opened).error().with_context("self-test of capture");
   DirectReader direct = std::move(opened).value();
-  understudy_control& control = side.control();
   std::string problem;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const Cookie cookie = random_cookie();
@@ -51,7 +51,7 @@ Status prove_capture(KernelSide& side, RingReader& reader, const TrackedDisk& di
     // A bad first block does not matter: the read was submitted.
     if (found == direct.block_bytes() || (seen && full)) return ok_status();
     if (!seen)
-      problem = read.ok() ? "a read of the disk was not seen by the capture programs" : read.error().message();
+      problem = read.ok() ? "a read of the disk was not seen by the kernel side" : read.error().message();
     else
       problem = "of a read of " + std::to_string(direct.block_bytes()) + " bytes, " + std::to_string(found) +
                 " were captured right";

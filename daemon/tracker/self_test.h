@@ -9,15 +9,17 @@
 // addresses, and that the ring works. What differs between this read and a write is the operation code only.
 #pragma once
 
+#include <linux/types.h>
+
 #include "daemon/base/result.h"
-#include "daemon/tracker/kernel_side.h"
 #include "daemon/tracker/ring_reader.h"
 #include "daemon/tracker/tracker.h"
+#include "kmod-shim/capture_abi.h"
 
 namespace understudy {
 
 // kRefused when the read was not seen, or with other bytes. `reader` is a reader of its own: its cursor is moved. With
 // a ring that is full (an agent coming back to an overflow) only that the first program saw the read can be shown.
-Status prove_capture(KernelSide& side, RingReader& reader, const TrackedDisk& disk);
+Status prove_capture(understudy_control& control, RingReader& reader, const TrackedDisk& disk);
 
 }  // namespace understudy

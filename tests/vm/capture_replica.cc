@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // capture-replica: rebuilds disks from captured events alone, and proves the copies equal to the disks.
 //
-//   capture-replica --server NAME --replicas DIR [--ring-bytes N] [--without-bpf-loop] [--losses] DISK...
+//   capture-replica --server NAME --replicas DIR [--ring-bytes N] [--without-bpf-loop] [--losses] [--module] [--resume]
+//                   DISK...
+//   capture-replica --server NAME --cycle MILLISECONDS DISK...
 //
-// Nobody may write to the disks until it prints "capture-replica NAME: capturing": the copies begin with what they
-// hold. On SIGUSR1 it drains the ring and copies the replicas to DIR/prefix-<disk>: what a power cut at that moment
-// could have left. On SIGTERM, sent when the load has ended and is on the disks, it drains the ring, compares and
-// prints one line of figures. Exit status: 0 every byte is equal and nothing was lost, 1 not so or it could not capture
-// (stderr says why), 2 bad arguments. With --losses the ring may have been too small, or a bio too long to follow: then
-// all bytes but those in dirty granules are equal.
+// Capture is by BPF, with --module by the kernel module. Nobody may write to the disks until it prints "capture-replica
+// NAME: capturing": the copies begin with what they hold. With --resume the replicas of a run that was killed are
+// continued: the capture must be the same one, still there, and writes may go on all the time. On SIGUSR1 it drains the
+// ring and copies the replicas to DIR/prefix-<disk>: what a power cut at that moment could have left. On SIGTERM, sent
+// when the load has ended and is on the disks, it drains the ring, compares and prints one line of figures. Exit
+// status: 0 every byte is equal and nothing was lost, 1 not so or it could not capture (stderr says why), 2 bad
+// arguments. With --losses the ring may have been too small, or a bio too long to follow: then all bytes but those in
+// dirty granules are equal. With --cycle it attaches the module, drains for so long and detaches, under whatever load
+// there is: 0 when every event was sound.
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <signal.h>
@@ -23,13 +28,16 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/base/unique_fd.h"
 #include "daemon/tracker/bpf_tracker.h"
+#include "daemon/tracker/module_tracker.h"
 
 namespace {
 
@@ -44,6 +52,9 @@ struct Options {
   BpfTrackerOptions tracker;
   std::string replicas;
   bool losses_allowed = false;
+  bool by_module = false;
+  bool resume = false;
+  std::uint64_t cycle_ms = 0;
 };
 
 struct Figures {
@@ -60,13 +71,13 @@ std::string name_of(const TrackedDisk& disk) { return std::filesystem::path(disk
 
 class Replicas {
  public:
-  Replicas(const std::string& directory, const std::vector<TrackedDisk>& disks) : directory_(directory) {
+  Replicas(const std::string& directory, const std::vector<TrackedDisk>& disks, bool resume) : directory_(directory) {
     for (const TrackedDisk& disk : disks) {
       const std::string path = directory + "/replica-" + name_of(disk);
-      UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+      UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | (resume ? 0 : O_CREAT | O_EXCL), 0600));
       if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(disk.size_bytes)) != 0)
         fail_errno("make " + path);
-      copy_disk(disk, file.get());
+      if (!resume) copy_disk(disk, file.get());
       files_.emplace(disk.slot, std::move(file));
       sizes_.emplace(disk.slot, disk.size_bytes);
       disks_.push_back(disk);
@@ -207,10 +218,13 @@ std::vector<GranuleRange> dirty_granules(Tracker& tracker) {
   return ret;
 }
 
-void require_losses_explained(const Tracker& tracker, bool losses_allowed) {
+// What a test can bring about: BPF has no other losses; the module has skipped writes when it is told to skip them or
+// its table is replaced, untracked ones when the device answers with an error.
+void require_losses_explained(const Tracker& tracker, const Options& options) {
   const Losses losses = tracker.losses();
-  if (losses.unprovable != 0 || losses.total != losses.ring_full + losses.too_long ||
-      (losses.total != 0 && !losses_allowed))
+  std::uint64_t explained = losses.ring_full + losses.too_long;
+  if (options.by_module) explained += losses.skipped + losses.untracked;
+  if (losses.unprovable != 0 || losses.total != explained || (losses.total != 0 && !options.losses_allowed))
     throw std::runtime_error("lost " + std::to_string(losses.total) + " writes (ring full " +
                              std::to_string(losses.ring_full) + ", skipped " + std::to_string(losses.skipped) +
                              ", unreadable " + std::to_string(losses.unreadable) + ", too long " +
@@ -218,15 +232,51 @@ void require_losses_explained(const Tracker& tracker, bool losses_allowed) {
                              "), unprovable " + std::to_string(losses.unprovable));
 }
 
-void capture(const Options& options) {
-  auto opened = open_bpf_tracker(options.tracker);
+std::unique_ptr<Tracker> open_tracker(const Options& options) {
+  std::vector<std::string> remarks;
+  ModuleTrackerOptions module;
+  module.server = options.tracker.server;
+  module.disks = options.tracker.disks;
+  module.ring_bytes = options.tracker.ring_bytes;
+  module.remarks = &remarks;
+  auto opened = options.by_module ? open_module_tracker(module) : open_bpf_tracker(options.tracker);
   if (!opened) throw std::runtime_error(opened.error().message());
-  Tracker& tracker = **opened;
-  Replicas replicas(options.replicas, tracker.disks());
+  if (options.resume && !remarks.empty()) throw std::runtime_error("not resumed: " + remarks.front());
+  return std::move(opened).value();
+}
+
+// The data of writes is not looked at, but reading it must be possible: a byte of every cache line.
+void cycle(const Options& options) {
+  const std::unique_ptr<Tracker> tracker = open_tracker(options);
+  std::uint64_t events = 0;
+  std::uint64_t sum = 0;
+  for (std::uint64_t waited_ms = 0; waited_ms < options.cycle_ms && !stop_requested.load(); ++waited_ms) {
+    while (const auto event = stop_requested.load() ? std::nullopt : tracker->next()) {
+      for (std::size_t i = 0; i < event->data.size(); i += 64) sum += static_cast<std::uint64_t>(event->data[i]);
+      ++events;
+      tracker->release(event->position);
+    }
+    tracker->wait(std::chrono::milliseconds(1));
+  }
+  // Also with what is captured and not read, and with writes under way.
+  if (const Status detached = tracker->detach(); !detached) throw std::runtime_error(detached.error().message());
+  std::printf("capture-replica %s: cycle, events=%llu sum=%llu\n", options.tracker.server.c_str(),
+              static_cast<unsigned long long>(events), static_cast<unsigned long long>(sum));
+}
+
+void capture(const Options& options) {
+  const std::unique_ptr<Tracker> opened = open_tracker(options);
+  Tracker& tracker = *opened;
+  Replicas replicas(options.replicas, tracker.disks(), options.resume);
   std::printf("capture-replica %s: capturing\n", options.tracker.server.c_str());
   std::fflush(stdout);
+  std::uint64_t losses_seen = 0;
   while (!stop_requested.load()) {
     drain(tracker, replicas);
+    // As an agent would before it reads again what was lost.
+    const std::uint64_t losses = tracker.losses().total;
+    if (std::exchange(losses_seen, losses) != losses)
+      if (const auto writes = tracker.in_flight(); !writes) throw std::runtime_error(writes.error().message());
     if (prefix_requested.exchange(false)) {
       replicas.copy_prefix();
       std::printf("capture-replica %s: prefix copied\n", options.tracker.server.c_str());
@@ -235,7 +285,7 @@ void capture(const Options& options) {
     tracker.wait(std::chrono::milliseconds(5));
   }
   drain(tracker, replicas);
-  require_losses_explained(tracker, options.losses_allowed);
+  require_losses_explained(tracker, options);
   const std::vector<GranuleRange> dirty = dirty_granules(tracker);
   if (tracker.losses().total == 0 && !dirty.empty())
     throw std::runtime_error("nothing was lost, but granules are dirty");
@@ -256,7 +306,8 @@ Options parse(int argc, char** argv) {
   options.tracker.ring_bytes = 256 << 20;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    const bool takes_value = argument == "--server" || argument == "--replicas" || argument == "--ring-bytes";
+    const bool takes_value = argument == "--server" || argument == "--replicas" || argument == "--ring-bytes" ||
+                             argument == "--cycle";
     if (takes_value && ++i == argc) throw std::invalid_argument("'" + argument + "' lacks its value");
     if (argument == "--server")
       options.tracker.server = argv[i];
@@ -264,6 +315,12 @@ Options parse(int argc, char** argv) {
       options.replicas = argv[i];
     else if (argument == "--ring-bytes")
       options.tracker.ring_bytes = std::stoull(argv[i]);
+    else if (argument == "--cycle")
+      options.cycle_ms = std::stoull(argv[i]);
+    else if (argument == "--module")
+      options.by_module = true;
+    else if (argument == "--resume")
+      options.resume = true;
     else if (argument == "--losses")
       options.losses_allowed = true;
     else if (argument == "--without-bpf-loop")
@@ -273,8 +330,10 @@ Options parse(int argc, char** argv) {
     else
       options.tracker.disks.push_back(argument);
   }
-  if (options.tracker.server.empty() || options.replicas.empty() || options.tracker.disks.empty())
-    throw std::invalid_argument("--server, --replicas and a disk are needed");
+  if (options.cycle_ms != 0) options.by_module = true;
+  if (options.tracker.server.empty() || options.tracker.disks.empty() ||
+      (options.replicas.empty() && options.cycle_ms == 0))
+    throw std::invalid_argument("--server, --replicas (or --cycle) and a disk are needed");
   return options;
 }
 
@@ -293,7 +352,10 @@ int main(int argc, char** argv) {
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGUSR1, &action, nullptr);
   try {
-    capture(options);
+    if (options.cycle_ms != 0)
+      cycle(options);
+    else
+      capture(options);
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "capture-replica %s: %s\n", options.tracker.server.c_str(), error.what());

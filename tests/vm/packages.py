@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages unpacked beside the system, never installed into it.
 
-The guest's kernel, and tools that must not run on the host (lvm2's udev rules would activate volume groups on the loop
-devices of other tests), are fetched with `apt-get download` and unpacked with dpkg-deb into a cache directory:
-$UNDERSTUDY_CACHE, else /var/cache/understudy. What is there already in the wanted version is used again, and without
-a network any cached version will do. Several tests may call this at the same time.
+The guest's kernel and its headers, and tools that must not run on the host (lvm2's udev rules would activate volume
+groups on the loop devices of other tests), are fetched with `apt-get download` and unpacked with dpkg-deb into a cache
+directory: $UNDERSTUDY_CACHE, else /var/cache/understudy. What is there already in the wanted version is used again, and
+without a network any cached version will do. Several tests may call this at the same time.
 """
 import fcntl
 import os
@@ -103,6 +103,37 @@ class Kernel:
         with _locked(cache):
             if not (self.modules / 'modules.dep').exists():
                 _make_dependencies(root, self.release)
+
+
+def _headers_packages(release: str) -> list[str]:
+    """The packages that together are the build directory of the kernel."""
+    package = f'linux-headers-{release}'
+    depends = _apt_field(package, 'Depends')
+    if depends is None:
+        cached = [path.name.split('_')[0] for pattern in ('linux-headers-*-common_*', 'linux-kbuild-*')
+                  for path in cache_directory().glob(pattern)]
+        return [package, *cached]
+    names = [item.split('(')[0].strip() for item in depends.split(',')]
+    return [package, *[name for name in names if name.startswith(('linux-headers-', 'linux-kbuild-'))]]
+
+
+def kernel_headers(release: str) -> Path:
+    """The directory to build modules for this kernel of Debian's in, as /lib/modules/RELEASE/build would be. Debian
+    splits it over packages that find each other by absolute paths: they are put together, and the paths made right."""
+    roots = [unpacked(package) for package in _headers_packages(release)]
+    cache = cache_directory()
+    target = cache / f'{roots[0].name}+merged'
+    build = target / f'usr/src/linux-headers-{release}'
+    with _locked(cache):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=cache, prefix='.merge-') as temporary:
+                merged = Path(temporary) / 'root'
+                for root in roots:
+                    shutil.copytree(root, merged, symlinks=True, dirs_exist_ok=True)
+                makefile = merged / build.relative_to(target) / 'Makefile'
+                makefile.write_text(makefile.read_text().replace('/usr/src/', f'{target}/usr/src/'))
+                merged.rename(target)
+    return build
 
 
 def _make_dependencies(root: Path, release: str) -> None:

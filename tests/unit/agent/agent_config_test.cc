@@ -36,6 +36,7 @@ TEST_CASE("agent config: required keys and defaults") {
   CHECK(config->receiver_address == "dr.example");
   CHECK(config->receiver_port == 7601);
   CHECK(config->receiver_name == "dr-1");
+  CHECK(config->capture_method == CaptureMethod::kAuto);
   CHECK(config->ring_bytes == 256u << 20);
   CHECK(config->granule_bytes == 64u << 10);
   CHECK(config->engine == ReadEngineChoice::kAuto);
@@ -51,7 +52,7 @@ TEST_CASE("agent config: required keys and defaults") {
 
 TEST_CASE("agent config: everything can be said") {
   const auto config = parse_agent_config(kGood + R"(
-capture: {ring_bytes: 64MiB, granule_bytes: 128KiB}
+capture: {method: module, ring_bytes: 64MiB, granule_bytes: 128KiB}
 copy: {engine: threads, buffer_bytes: 512KiB, buffers: 4, existing_data_only: true, leave_out_swap: true}
 wire: {compression: lz4, level: 3, deltas: on, delta_cache_bytes: 8MiB}
 state_directory: /srv/state
@@ -64,6 +65,7 @@ log_level: debug
 )",
                                          "agent.yaml");
   REQUIRE_MESSAGE(config.ok(), (config.ok() ? "" : config.error().message()));
+  CHECK(config->capture_method == CaptureMethod::kModule);
   CHECK(config->ring_bytes == 64u << 20);
   CHECK(config->granule_bytes == 128u << 10);
   CHECK(config->engine == ReadEngineChoice::kThreads);
@@ -82,7 +84,7 @@ TEST_CASE("agent config: all mistakes of a file at once, each with its place") {
 disks: [/dev/vdb, {path: /dev/vdb}]
 receiver: {address: dr, name: dr-1, prot: 1}
 tls: {authority: a, certificate: b}
-capture: {ring_bytes: 100MiB}
+capture: {ring_bytes: 100MiB, method: dkms}
 copy: {engine: uring, buffer_bytes: 64KiB}
 wire: {compression: gzip}
 )");
@@ -93,8 +95,9 @@ wire: {compression: gzip}
   CHECK(said.find("'tls.key'") != std::string::npos);
   CHECK(said.find("no power of two; the next ones are 64MiB and 128MiB") != std::string::npos);
   CHECK(said.find("uring") != std::string::npos);
+  CHECK(said.find("dkms") != std::string::npos);
   CHECK(said.find("gzip") != std::string::npos);
-  CHECK(lines(said) == 7);
+  CHECK(lines(said) == 8);
 }
 
 TEST_CASE("agent config: deltas are on, can be off, and have bounds") {
