@@ -80,7 +80,8 @@ class Cli(unittest.TestCase):
                 (['pki', 'revoke'], "not 'revoke'"),
                 (['pki', 'init'], "needs the authority's directory"),
                 (['pki', 'issue', 'x', '--role', 'agent'], 'needs --name'),
-                (['pki', 'issue', 'x', '--name', 'a', '--role', 'boss'], "--role is 'boss'; use agent or receiver"),
+                (['pki', 'issue', 'x', '--name', 'a', '--role', 'boss'],
+                 "--role is 'boss'; use agent, receiver or orchestrator"),
                 (['pki', 'issue', 'x', '--name', 'a', '--role', 'agent', '--days', '0'], '--days must be at least 1')]:
             with self.subTest(words=words):
                 status, out, err = call(*words)
