@@ -153,8 +153,35 @@ po::options_description visible_options(ControlOptions& options) {
       "operation", po::value(&options.operation)->value_name("OPERATION"), "tasks of this kind, as failover")(
       "state", po::value(&options.state)->value_name("STATE"), "tasks that are open, done or failed")(
       "count", po::value(&options.count)->value_name("COUNT"), "so many tasks at most (default: 100)")(
+      "completion", po::value<std::string>()->value_name("SHELL"), "print completions for bash or zsh, and exit")(
       "help,h", "this text")("version", "the version of this program");
   return visible;
+}
+
+// For bash; zsh takes the same by bashcompinit. What the program knows is what is completed.
+Status print_completion(const std::string& shell) {
+  if (shell != "bash" && shell != "zsh") {
+    return Error(ErrorKind::kInvalidArgument, "--completion is " + quote(shell) + "; use bash or zsh");
+  }
+  std::string names;
+  std::string cases;
+  for (const Command& command : commands()) {
+    std::string words;
+    for (const std::string& option : command.options) words += " --" + option;
+    names += std::string(names.empty() ? "" : " ") + command.name;
+    cases += std::string("    ") + command.name + ") words='" + words.substr(words.empty() ? 0 : 1) + "' ;;\n";
+  }
+  std::printf(
+      "%s_understudyctl() {\n"
+      "  local words\n"
+      "  case \"${COMP_WORDS[1]}\" in\n%s"
+      "  esac\n"
+      "  [ \"$COMP_CWORD\" = 1 ] && words='%s --help --version --completion'\n"
+      "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
+      "}\n"
+      "complete -o default -F _understudyctl understudyctl\n",
+      shell == "zsh" ? "autoload -U +X bashcompinit && bashcompinit\n" : "", cases.c_str(), names.c_str());
+  return ok_status();
 }
 
 const Command& find_command(const std::string& name) {
@@ -199,6 +226,11 @@ const Command* parse(int argc, char** argv, ControlOptions& options) {
   }
   if (values.count("version") != 0) {
     std::cout << "understudyctl " << version() << "\n";
+    return nullptr;
+  }
+  if (values.count("completion") != 0) {
+    const Status printed = print_completion(values["completion"].as<std::string>());
+    if (!printed.ok()) throw po::error(printed.error().message());
     return nullptr;
   }
   po::notify(values);
