@@ -21,8 +21,8 @@ class NodeChannel {
   // Shakes hands, sends, receives. An error: the connection is over; messages received before it can still be taken.
   Status advance();
   bool is_open() const { return open_; }  // the handshake is done
-  // Call advance() again without waiting.
-  bool has_more() const { return more_; }
+  // There is something to take, or more to be read without waiting: take(), and call advance() again.
+  bool has_more() const { return more_ || !received_.empty(); }
   // Wait for the socket to be writable, too.
   bool wants_write() const;
 
