@@ -68,7 +68,8 @@ Result<AgentOrders> parse_agent_orders(const Json& desired) {
   orders.point_interval_ns = desired.at("point_interval_ns").as_unsigned(0);
   orders.mark_label = desired.at("mark").at("label").as_string("");
   if (orders.mark_label.size() > kNameBytesMax) return bad("mark", "has a label that is too long");
-  orders.mark_application_consistent = desired.at("mark").at("consistency").as_string("") == "application";
+  orders.mark_application_consistent =
+      !orders.mark_label.empty() && desired.at("mark").at("consistency").as_string("") == "application";
   return orders;
 }
 

@@ -17,6 +17,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/node/enroll.h"
 #include "daemon/node/machine_identity.h"
+#include "daemon/node/node_channel.h"
 #include "daemon/node/node_client.h"
 #include "daemon/node/node_frame.h"
 #include "daemon/wire/pki.h"
@@ -191,6 +192,30 @@ TEST_CASE("what is no message is refused before it is kept") {
   const auto cut = read_frame(bytes_of("{", 2));
   REQUIRE(cut.ok());
   CHECK_FALSE(cut->has_value());
+}
+
+TEST_CASE("a channel says that there is something to take until it was taken") {
+  Fixture fixture;
+  const TlsFiles tls = fixture.issue(WireRole::kAgent, "web-1");
+  int sockets[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sockets) == 0);
+  const UniqueFd client_fd(sockets[0]);
+  const UniqueFd server_fd(sockets[1]);
+  NodeChannel client(*TlsStream::make(*TlsContext::load(tls, TlsSide::kClient), client_fd.get(), "server"), 1000);
+  NodeChannel server(*TlsStream::make(*TlsContext::load(fixture.files("main"), TlsSide::kServer, TlsPeer::kOptional),
+                                      server_fd.get(), "client"),
+                     1000);
+  REQUIRE(client.send(wanted(1)).ok());
+  // The message comes in with what ends the handshake; whoever only wanted to send must learn of it.
+  for (int i = 0; i < 20 && !server.has_more(); ++i) {
+    REQUIRE(client.advance().ok());
+    REQUIRE(server.advance().ok());
+  }
+  REQUIRE(server.advance().ok());
+  CHECK(server.has_more());
+  CHECK(server.take() == wanted(1));
+  CHECK_FALSE(server.has_more());
+  CHECK(server.peer().ok());
 }
 
 TEST_CASE("a token is read back as it was written, and nothing else is a token") {
