@@ -19,6 +19,8 @@ SETTING = re.compile(r'^(\s*)# ((?:  )*(?:- )?(?:[a-z_]+:(?: .*)?|- .*))$')
 # Settings with a commented value that is an example and not a default.
 NOT_DEFAULT = {'base_path', 'limit', 'path', 'rate_limit', 'queue_bytes', 'at', 'name', 'pre', 'post', 'timeout',
                'region', 'clients', 'groups_directory', 'collapse_after'}
+# Maps that are not there by default: what stands in them is an example.
+OPTIONAL_MAPS = {'orchestrator', 'nodes'}
 
 
 def run(*command: object, expected: int = 0) -> str:
@@ -35,9 +37,16 @@ def switched_on(text: str) -> str:
 
 def commented_defaults(text: str) -> dict[str, str]:
     found = {}
+    optional = None  # the indentation of the optional map that the line is in
     for line in text.splitlines():
         match = SETTING.match(line)
-        setting = re.match(r'\s*([a-z_]+): (\S.*)$', match.group(2)) if match else None
+        if match is None:
+            continue
+        indentation = len(match.group(2)) - len(match.group(2).lstrip())
+        if optional is not None and indentation > optional:
+            continue
+        optional = indentation if match.group(2).strip().rstrip(':') in OPTIONAL_MAPS else None
+        setting = re.match(r'\s*([a-z_]+): (\S.*)$', match.group(2))
         if setting and setting.group(1) not in NOT_DEFAULT:
             found[setting.group(1)] = setting.group(2)
     return found

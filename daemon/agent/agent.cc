@@ -70,14 +70,15 @@ int Agent::run() {
   if (notifier_.watchdog_interval_ns() != 0) {
     loop_->every(notifier_.watchdog_interval_ns() / 2, [this] { watchdog(); });
   }
-  const std::string line = status_line(replication_->status());
   std::uint64_t bytes = 0;
   for (const TrackedDisk& disk : facts_.disks) bytes += disk.size_bytes;
   log_message(LogLevel::kInfo, kMessageDaemonReady,
-              "agent for server '" + config_.server + "' protects " + std::to_string(facts_.disks.size()) +
-                  (facts_.disks.size() == 1 ? " disk, " : " disks, together ") + format_bytes(bytes) +
-                  ", capture by " + facts_.rung + ", reading by " + facts_.read_engine);
-  (void)notifier_.ready(line);
+              replication_ ? "agent for server '" + config_.server + "' protects " +
+                                 std::to_string(facts_.disks.size()) +
+                                 (facts_.disks.size() == 1 ? " disk, " : " disks, together ") + format_bytes(bytes) +
+                                 ", capture by " + facts_.rung + ", reading by " + facts_.read_engine
+                           : "agent for server '" + config_.server + "' waits for its orchestrator's orders");
+  (void)notifier_.ready(line());
   const Status status = loop_->run();
   if (!status.ok()) return fail(status.error());
   if (failure_) {
@@ -93,8 +94,10 @@ Status Agent::start() {
   ASSIGN_OR_RETURN(control_, ControlServer::create({config_.control_socket,
                                                     [](const Error& error) { log_error(kMessageControlFailed, error); },
                                                     {}}));
-  for (const std::string& disk : config_.disks) {
-    if (const auto info = inspect_disk(disk); !info.ok()) return info.error();
+  if (config_.orchestrator.address.empty()) {
+    for (const std::string& disk : config_.disks) {
+      if (const auto info = inspect_disk(disk); !info.ok()) return info.error();
+    }
   }
   ASSIGN_OR_RETURN(identity_, load_or_create_identity(config_.state_directory, config_.server));
   if (identity_.created) {
@@ -103,13 +106,22 @@ Status Agent::start() {
                     config_.state_directory + "'");
   }
   ASSIGN_OR_RETURN(ReplicationState state, load_replication_record(config_.state_directory));
-  state.auto_resume = config_.auto_resume;
   recorder_ = std::make_unique<ReplicationRecorder>(config_.state_directory);
-  RETURN_IF_ERROR(open_data_path(config_.disks, state));
+  if (!config_.orchestrator.address.empty()) {
+    ASSIGN_OR_RETURN(orders_, load_agent_orders(config_.state_directory));
+  }
+  state.auto_resume = auto_resume();
+  // With an orchestrator, what was never begun waits for its order.
+  const bool begins = orders_ ? orders_->replicates()
+                              : config_.orchestrator.address.empty() ||
+                                    state.state != ReplicationStateName::kInitialized;
+  if (orders_ && orders_->replicates() && !orders_->disks.empty()) config_.disks = orders_->disks;
+  facts_ = {config_.server, identity_.server, software_, "", "", {}};
+  if (begins) RETURN_IF_ERROR(open_data_path(config_.disks, state));
   AgentMarksParts marks;
   marks.server = config_.server;
   marks.run_directory = std::filesystem::path(config_.control_socket).parent_path();
-  marks.policy = config_.marks;
+  marks.policy = mark_policy();
   marks.replication = [this] { return replication_now(); };
   marks.disks = [this] {
     std::vector<DeviceNumber> devices;
@@ -121,7 +133,7 @@ Status Agent::start() {
   loop_->every(kProofsIntervalNs, [this] { save_proofs(); });
   add_commands();
   control_->start();
-  return ok_status();
+  return start_node();
 }
 
 Status Agent::open_data_path(const std::vector<std::string>& paths, const ReplicationState& state) {
@@ -196,7 +208,11 @@ std::shared_ptr<ReplicationThread> Agent::replication() const {
 
 Result<std::shared_ptr<ReplicationThread>> Agent::replication_now() const {
   auto thread = replication();
-  if (!thread) return Error(ErrorKind::kBusy, "changed disks are being taken over; try again in a moment");
+  if (!thread) {
+    return Error(ErrorKind::kBusy, config_.orchestrator.address.empty()
+                                       ? "changed disks are being taken over; try again in a moment"
+                                       : "replication does not run: it waits for the orchestrator's order");
+  }
   return thread;
 }
 
@@ -275,13 +291,18 @@ Result<std::unique_ptr<Tracker>> Agent::open_tracker(const std::vector<std::stri
 
 Status Agent::start_link(const std::vector<DiskGeometry>& disks) {
   TlsLinkOptions options;
-  options.host = config_.receiver_address;
-  options.port = config_.receiver_port;
-  options.receiver_name = config_.receiver_name;
+  const bool ordered = orders_ && !orders_->receiver.name.empty();
+  options.host = ordered ? orders_->receiver.address : config_.receiver_address;
+  options.port = ordered ? orders_->receiver.port : config_.receiver_port;
+  options.receiver_name = ordered ? orders_->receiver.name : config_.receiver_name;
+  if (options.host.empty()) {
+    return Error(ErrorKind::kInvalidConfig, "neither 'receiver' of the configuration nor 'recovery.receiver' of the "
+                                            "group says where the writes go");
+  }
   options.tls = config_.tls;
   options.compression = config_.compression;
   options.delta_cache_bytes = config_.delta_cache_bytes;
-  options.bandwidth = config_.bandwidth;
+  options.bandwidth = bandwidth();
   options.encoder_threads = encoder_threads();
   options.hello.server = identity_.server;
   options.hello.server_name = config_.server;
@@ -312,11 +333,14 @@ void Agent::add_commands() {
 }
 
 Result<Json> Agent::status() {
-  ASSIGN_OR_RETURN(const auto thread, replication_now());
-  const ReplicationStatus status = thread->status();
+  const auto thread = replication();
+  if (!thread && config_.orchestrator.address.empty()) RETURN_IF_ERROR(replication_now());
+  const ReplicationStatus status = thread ? thread->status() : ReplicationStatus();
   std::lock_guard lock(mutex_);
-  Json json = agent_status_json(facts_, status, survey_->findings());
+  Json json = agent_status_json(facts_, status, thread ? survey_->findings() : std::vector<Finding>());
+  if (!thread) json["status_line"] = "waits for the orchestrator's orders";
   json["marks"] = marks_json(*marks_);
+  json["orchestrator"] = node_ ? node_->status() : Json();
   return json;
 }
 
@@ -421,7 +445,15 @@ void Agent::on_status(const ReplicationStatus& status) {
   (void)notifier_.status(told_status_);
 }
 
+std::string Agent::line() const {
+  return replication_ ? status_line(replication_->status()) : "waits for the orchestrator's orders";
+}
+
 void Agent::watchdog() {
+  if (!replication_) {
+    (void)notifier_.watchdog();
+    return;
+  }
   // Only while the thread that matters turns, too.
   const std::uint64_t age_ns = system_clock().boot_ns() - replication_->last_step_ns();
   if (age_ns < std::max<std::uint64_t>(notifier_.watchdog_interval_ns(), 3'000'000'000)) (void)notifier_.watchdog();
@@ -445,7 +477,7 @@ void Agent::reload() {
     log_error(kMessageConfigInvalid, Error(config.error()).with_context("reload, keeping the old configuration"));
   } else {
     log_set_level(config->log_level);
-    marks_->set_policy(config->marks);
+    config_.marks = config->marks;
     // What a data path that is opened again shall have, too.
     config_.compression = config->compression;
     config_.delta_cache_bytes = config->delta_cache_bytes;
@@ -454,18 +486,18 @@ void Agent::reload() {
     config_.scrub = config->scrub;
     config_.scrub_period_ns = config->scrub_period_ns;
     config_.scrub_bytes_per_second = config->scrub_bytes_per_second;
-    if (config->disks != config_.disks) {
+    const bool ordered = orders_ && !orders_->disks.empty();
+    if (config->disks != config_.disks && replication_ && !ordered) {
       if (Status status = take_over_disks(config->disks); !status.ok()) {
         log_error(kMessageDiskRefused, Error(status.error()).with_context("reload, keeping the old disks"));
       }
     }
     if (failure_) return;
-    replication_->post([this, wanted = *config](Replicator& replicator) {
+    apply_policy();
+    if (replication_) replication_->post([this, wanted = *config](Replicator& replicator) {
       running_link_->set_compression(wanted.compression, true);
       running_link_->set_delta_cache_bytes(wanted.delta_cache_bytes);
-      running_link_->set_bandwidth(wanted.bandwidth);
       replicator.set_copy_limits(wanted.buffers);
-      replicator.set_auto_resume(wanted.auto_resume);
       replicator.digests().set_scrub(wanted.scrub, wanted.scrub_period_ns, wanted.scrub_bytes_per_second);
     });
     const std::vector<std::string> late = settings_needing_restart(config_, *config);
@@ -476,7 +508,7 @@ void Agent::reload() {
                   "configuration reloaded, but a changed " + quoted_list(late) + " needs a restart");
     }
   }
-  (void)notifier_.ready(status_line(replication_->status()));
+  (void)notifier_.ready(line());
 }
 
 void Agent::begin_stop(bool detach) {
@@ -487,12 +519,13 @@ void Agent::begin_stop(bool detach) {
 int Agent::finish() {
   log_message(LogLevel::kInfo, kMessageDaemonStopping, "agent for server '" + config_.server + "' is stopping");
   (void)notifier_.stopping("sending what is captured");
+  node_.reset();
   control_->stop();
   save_proofs();
   marks_->stop();
-  const bool drained = replication_->drain_and_stop(config_.stop_timeout_ns);
-  survey_->stop();
-  if (detach_) {
+  const bool drained = !replication_ || replication_->drain_and_stop(config_.stop_timeout_ns);
+  if (survey_) survey_->stop();
+  if (detach_ && replication_) {
     if (Status status = replication_->detach(); !status.ok()) return fail(status.error());
     log_message(LogLevel::kInfo, kMessageCaptureDetached,
                 "capture of " + quoted_list(config_.disks) + " ended: writes from now on are not protected");

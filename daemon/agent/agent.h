@@ -12,6 +12,7 @@
 
 #include "daemon/agent/agent_config.h"
 #include "daemon/agent/agent_marks.h"
+#include "daemon/agent/agent_orders.h"
 #include "daemon/agent/agent_state.h"
 #include "daemon/agent/replication_record.h"
 #include "daemon/agent/replication_thread.h"
@@ -21,6 +22,7 @@
 #include "daemon/base/notify.h"
 #include "daemon/base/signals.h"
 #include "daemon/control/control_server.h"
+#include "daemon/node/node_client.h"
 #include "daemon/wire/tls_link.h"
 
 namespace understudy {
@@ -65,6 +67,22 @@ class Agent {
   int finish();
   int fail(const Error& error);
   void on_status(const ReplicationStatus& status);
+  std::string line() const;  // for the service manager
+
+  // What an orchestrator orders (agent_node.cc). All but the report on the main thread.
+  Status start_node();
+  void take_orders(const AgentOrders& wanted);
+  Status carry_out(const AgentOrders& wanted);
+  Status carry_out_commands(const AgentOrders& wanted);
+  Status begin_relation(const AgentOrders& wanted);
+  Status end_relation();
+  void apply_policy();
+  void make_ordered_mark();
+  void repeat_orders();
+  Json node_report() const;
+  BandwidthPlan bandwidth() const;
+  MarkPolicy mark_policy() const;
+  bool auto_resume() const;
 
   const std::string config_path_;
   AgentConfig config_;         // as started, but for what a reload has changed
@@ -76,12 +94,18 @@ class Agent {
   std::unique_ptr<TlsLink> link_;            // until the replication thread takes it
   TlsLink* running_link_ = nullptr;          // used on the replication thread only
   std::unique_ptr<ReplicationRecorder> recorder_;
+  mutable std::mutex mutex_;                 // guards the next five: other threads ask, too
   AgentIdentity identity_;
-  mutable std::mutex mutex_;                 // guards the next three: other threads ask, too
+  std::optional<AgentOrders> orders_;        // carried out; changed by the main thread only
   std::shared_ptr<SourceSurvey> survey_;     // asked by the replication thread, so it outlives it
   std::shared_ptr<ReplicationThread> replication_;  // null while disks are taken over
   AgentFacts facts_;
   std::unique_ptr<MarkService> marks_;
+  std::string marked_label_;                 // of the newest mark that an orchestrator had made
+  std::optional<AgentOrders> refused_orders_;  // could not be carried out: tried again
+  std::string orders_error_;                 // why; guarded by mutex_, as the next two
+  bool fenced_ = false;
+  std::uint64_t orders_taken_ns_ = 0;        // boot clock: a status from before says nothing of them
   std::atomic<std::uint64_t> state_changes_{0};  // numbers of earlier data paths lie below
   std::optional<Error> failure_;             // the data path could not be opened again
   bool detach_ = false;
@@ -89,6 +113,7 @@ class Agent {
   std::mutex proofs_mutex_;                  // guards the file of proofs, and the next
   std::uint64_t proofs_forgotten_ = 0;       // counts removals of the file: what was asked for before is not written
   std::string told_status_;                  // replication thread only
+  std::unique_ptr<NodeClient> node_;         // goes first: its thread asks for reports
 };
 
 }  // namespace understudy

@@ -7,6 +7,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
+#include "daemon/node/node_config.h"
 #include "daemon/service/log_level.h"
 
 namespace understudy {
@@ -31,7 +32,8 @@ bool is_server_name(const std::string& name) {  // it names a directory of a bpf
 }
 
 void read_disks(ConfigMap root, AgentConfig& config) {
-  for (ConfigItem& item : root.list("disks", {1, kDisksMax})) {
+  const bool required = config.orchestrator.address.empty();
+  for (ConfigItem& item : root.list("disks", {1, kDisksMax}, required)) {
     const std::string path = item.is_map() ? item.map().path("path") : item.path();
     if (!path.empty() && std::find(config.disks.begin(), config.disks.end(), path) != config.disks.end()) {
       item.mistake("disk '" + path + "' stands here twice");
@@ -132,11 +134,14 @@ Result<AgentConfig> read_config(ConfigReader& reader) {
   if (!config.server.empty() && !is_server_name(config.server)) {
     root.mistake("server", "'" + config.server + "': allowed are 1 to 64 letters, digits, '-' and '_'");
   }
+  config.orchestrator = read_orchestrator_address(root);
   read_disks(root, config);
-  ConfigMap receiver = root.map("receiver");
-  config.receiver_address = receiver.text("address");
-  config.receiver_port = static_cast<std::uint16_t>(receiver.integer("port", config.receiver_port, {1, 65535}));
-  config.receiver_name = receiver.name("name");
+  if (config.orchestrator.address.empty() || root.has("receiver")) {
+    ConfigMap receiver = root.map("receiver");
+    config.receiver_address = receiver.text("address");
+    config.receiver_port = static_cast<std::uint16_t>(receiver.integer("port", config.receiver_port, {1, 65535}));
+    config.receiver_name = receiver.name("name");
+  }
   ConfigMap tls = root.map("tls");
   config.tls.authority = tls.path("authority");
   config.tls.certificate = tls.path("certificate");
@@ -185,6 +190,7 @@ std::vector<std::string> settings_needing_restart(const AgentConfig& running, co
               running.receiver_name == wanted.receiver_name,
           "receiver");
   compare(running.tls == wanted.tls, "tls");
+  compare(running.orchestrator == wanted.orchestrator, "orchestrator");
   compare(running.capture_method == wanted.capture_method && running.ring_bytes == wanted.ring_bytes &&
               running.granule_bytes == wanted.granule_bytes,
           "capture");

@@ -11,6 +11,7 @@
 #include "daemon/base/result.h"
 #include "daemon/disk_io/read_engine.h"
 #include "daemon/marks/mark_policy.h"
+#include "daemon/node/node_client.h"
 #include "daemon/record/batch.h"
 #include "daemon/tracker/open_capture.h"
 #include "daemon/wire/bandwidth.h"
@@ -20,8 +21,9 @@ namespace understudy {
 
 struct AgentConfig {
   std::string server;
-  std::vector<std::string> disks;   // paths of whole disks
-  std::string receiver_address;
+  OrchestratorAddress orchestrator;  // without an address: there is none
+  std::vector<std::string> disks;    // paths of whole disks; with an orchestrator they may be empty: it says
+  std::string receiver_address;      // empty, with an orchestrator: it says
   std::uint16_t receiver_port = 7600;
   std::string receiver_name;        // of its certificate
   TlsFiles tls;

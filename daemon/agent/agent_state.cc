@@ -91,12 +91,16 @@ Result<AgentIdentity> load_or_create_identity(const std::string& directory, cons
   identity.server = Uuid::random();
   identity.server_name = server_name;
   identity.created = true;
+  RETURN_IF_ERROR(save_identity(directory, identity));
+  return identity;
+}
+
+Status save_identity(const std::string& directory, const AgentIdentity& identity) {
   Json json = Json::object();
   json["server_id"] = identity.server.to_string();
   json["server_name"] = identity.server_name;
   json["epoch"] = identity.epoch;
-  RETURN_IF_ERROR(write_file_atomically(path, json.dump_indented() + "\n"));
-  return identity;
+  return write_file_atomically(directory + "/identity.json", json.dump_indented() + "\n");
 }
 
 Result<bool> note_capture_id(const std::string& directory, const Uuid& capture_id) {

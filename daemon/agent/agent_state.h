@@ -25,6 +25,9 @@ struct AgentIdentity {
 // because the receiver would take the agent for another server.
 Result<AgentIdentity> load_or_create_identity(const std::string& directory, const std::string& server_name);
 
+// Replaces the file, for a new epoch.
+Status save_identity(const std::string& directory, const AgentIdentity& identity);
+
 // True when `capture_id` is the one that was noted last; else notes it. Only for telling an operator which of the two
 // it is.
 Result<bool> note_capture_id(const std::string& directory, const Uuid& capture_id);

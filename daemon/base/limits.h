@@ -29,6 +29,19 @@ inline constexpr int kControlBacklog = 16;
 // A client that stays silent, or does not take its answer, for longer is disconnected.
 inline constexpr int kControlIdleSecondsMax = 30;
 
+// --- nodes and their orchestrator (node/) ---
+// A longer message, of a peer that has proved who it is, ends the connection.
+inline constexpr std::size_t kNodeFrameBytesMax = 1u << 20;
+// The same of one that has not: it wants to enrol.
+inline constexpr std::size_t kNodeStrangerFrameBytesMax = 32u << 10;
+// Messages that wait for the peer; a peer that lets more pile up is cut off.
+inline constexpr std::size_t kNodeOutputBytesMax = 4u << 20;
+// Connections of nodes to one orchestrator; and of them, those that have not proved yet who they are. More are closed.
+inline constexpr std::size_t kNodeConnectionsMax = 8192;
+inline constexpr std::size_t kNodeStrangersMax = 1024;
+// How often the orchestrator says something, so that a node knows the connection to be alive.
+inline constexpr std::uint64_t kNodePingNs = 10'000'000'000;
+
 // --- the agent's link to its receiver (wire/) ---
 // Encoded batches that wait for the socket; at the bound, encoding pauses.
 inline constexpr std::uint64_t kLinkEncodedBytesMax = 8u << 20;

@@ -128,4 +128,24 @@ inline constexpr MessageId kMessageApprovalGiven{"881770db1a0842d29ce2bf48af3051
 // The orchestrator's database, or what it keeps, cannot be used.
 inline constexpr MessageId kMessageDatabaseFailed{"4fbd6f67622a4b17af12267a95417992"};
 
+// --- nodes and their orchestrator ---
+// A node connected with its orchestrator, or lost it: it goes on with what it was told last.
+inline constexpr MessageId kMessageOrchestratorLink{"5531411c6202425796bbc8534a09fa2a"};
+// A node does something else from now on, because its orchestrator said so.
+inline constexpr MessageId kMessageOrderTaken{"63901c7c4fa944e09963c0dedc0601d0"};
+// What the orchestrator ordered could not be carried out.
+inline constexpr MessageId kMessageOrderFailed{"2ea8b29735a9466399e195728401c0f4"};
+// This agent is of an older epoch than the one granted: it does nothing.
+inline constexpr MessageId kMessageSourceFenced{"6cec16178ea74ae1a5baec1de153d774"};
+// A node came in.
+inline constexpr MessageId kMessageNodeConnected{"f7f0d9c78d1d490daac24f0faf9ecb49"};
+// Contact with a node was lost. Nothing follows from that by itself.
+inline constexpr MessageId kMessageNodeLost{"540bbbbcce314bd6af50da12743a0636"};
+// A connection was turned away.
+inline constexpr MessageId kMessageNodeRefused{"3c26a8c31b884178b596463ee3eabea2"};
+// A node used its token and got a certificate.
+inline constexpr MessageId kMessageNodeEnrolled{"955287dd7cb74279b801fe7aba7d0a25"};
+// A token was made with which one node can enrol.
+inline constexpr MessageId kMessageTokenMade{"b6b772d4f97d4f5bbf6ffa1865ed207e"};
+
 }  // namespace understudy

@@ -202,10 +202,11 @@ bool ControlServer::receive(Connection& connection) {
   if (count == 0) return false;
   connection.input.append(buffer, static_cast<std::size_t>(count));
   const auto end = connection.input.find('\n');
-  if (end == std::string::npos ? connection.input.size() > kControlRequestBytesMax : end > kControlRequestBytesMax) {
+  if (end == std::string::npos ? connection.input.size() > options_.request_bytes_max
+                               : end > options_.request_bytes_max) {
     connection.output =
-        error_line(Error(ErrorKind::kInvalidArgument,
-                         "request is longer than the allowed " + std::to_string(kControlRequestBytesMax) + " bytes"));
+        error_line(Error(ErrorKind::kInvalidArgument, "request is longer than the allowed " +
+                                                          std::to_string(options_.request_bytes_max) + " bytes"));
     connection.closing = true;
     return flush(connection);
   }

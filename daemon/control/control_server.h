@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "daemon/base/limits.h"
 #include "daemon/base/result.h"
 #include "daemon/base/unique_fd.h"
 #include "daemon/control/json.h"
@@ -30,6 +31,7 @@ struct ControlServerOptions {
   std::function<void(const Error&)> report;
   // Beside root and the daemon's own user, nobody may ask; tests name another user here.
   std::vector<uid_t> allowed_uids;
+  std::size_t request_bytes_max = kControlRequestBytesMax;
 };
 
 class ControlServer {

@@ -19,6 +19,7 @@
 #include "daemon/base/signals.h"
 #include "daemon/control/control_server.h"
 #include "daemon/receiver/receiver_config.h"
+#include "daemon/receiver/receiver_node.h"
 #include "daemon/receiver/receiver_server.h"
 #include "daemon/receiver/receiver_status.h"
 #include "daemon/service/daemon_program.h"
@@ -56,11 +57,17 @@ class Daemon {
     auto control = ControlServer::create(
         {config_.control_socket, [](const Error& error) { log_error(kMessageControlFailed, error); }, {}});
     if (!control.ok()) return fail(control.error());
-    auto server = ReceiverServer::start(config_, server_options());
+    auto node = ReceiverNode::open(config_);
+    if (!node.ok()) return fail(node.error());
+    node_ = std::move(node).value();
+    auto server = ReceiverServer::start(node_->with_orders(config_), server_options());
     if (!server.ok()) return fail(server.error());
     server_ = std::move(server).value();
+    if (Status status = node_->start(*server_, *loop_, software()); !status.ok()) return fail(status.error());
     (*control)->handle("status", [this](const Json&) -> Result<Json> {
-      return receiver_status_json(config_.name, software(), server_->port(), server_->report());
+      Json json = receiver_status_json(config_.name, software(), server_->port(), server_->report());
+      json["orchestrator"] = node_->status();
+      return json;
     });
     (*control)->start();
 
@@ -75,6 +82,7 @@ class Daemon {
     (void)notifier_.ready(server_->status_line());
     const Status status = loop_->run();
     (*control)->stop();
+    node_.reset();
     server_->stop();
     if (!status.ok()) return fail(status.error());
     log_message(LogLevel::kInfo, kMessageDaemonStopped, "receiver '" + config_.name + "' stopped");
@@ -112,7 +120,14 @@ class Daemon {
     (void)notifier_.reloading();
     auto config = load_receiver_config(config_path_);
     Result<std::vector<std::string>> not_applied =
-        config.ok() ? server_->reload(*config) : Result<std::vector<std::string>>(config.error());
+        config.ok() ? server_->reload(node_->with_orders(*config)) : Result<std::vector<std::string>>(config.error());
+    if (not_applied.ok()) {
+      if (config->orchestrator != config_.orchestrator) not_applied->push_back("orchestrator");
+      if (config->stores_directory != config_.stores_directory) not_applied->push_back("stores_directory");
+      config->orchestrator = config_.orchestrator;
+      config->stores_directory = config_.stores_directory;
+      node_->set_config(*config);
+    }
     if (!not_applied.ok()) {
       log_error(kMessageConfigInvalid,
                 Error(not_applied.error()).with_context("reload, keeping the old configuration"));
@@ -135,6 +150,7 @@ class Daemon {
   Notifier notifier_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<ReceiverServer> server_;
+  std::unique_ptr<ReceiverNode> node_;
 };
 
 class Program final : public DaemonProgram {

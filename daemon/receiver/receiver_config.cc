@@ -10,6 +10,7 @@
 #include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "daemon/base/yaml_config.h"
+#include "daemon/node/node_config.h"
 #include "daemon/service/log_level.h"
 
 namespace understudy {
@@ -47,10 +48,11 @@ std::uint64_t read_rate(ConfigMap& map, std::string_view key, const std::string&
 }
 
 void read_stores(ConfigMap root, ReceiverConfig& config) {
-  const std::uint64_t delta_cache_bytes_max =
-      root.bytes("delta_cache_bytes_max", ReceiverStoreConfig().delta_cache_bytes_max, kDeltaCacheBytes);
+  const std::uint64_t delta_cache_bytes_max = config.delta_cache_bytes_max =
+      root.bytes("delta_cache_bytes_max", config.delta_cache_bytes_max, kDeltaCacheBytes);
+  const bool required = config.orchestrator.address.empty();
   std::map<std::string, std::string> directories;  // -> server
-  for (ConfigItem& item : root.list("stores", kStoreCount)) {
+  for (ConfigItem& item : root.list("stores", kStoreCount, required)) {
     ConfigMap map = item.map();
     ReceiverStoreConfig store;
     store.server = map.name("server");
@@ -93,6 +95,8 @@ Result<ReceiverConfig> read_config(ConfigReader& reader) {
   config.tls.authority = tls.path("authority");
   config.tls.certificate = tls.path("certificate");
   config.tls.key = tls.path("key");
+  config.orchestrator = read_orchestrator_address(root);
+  config.stores_directory = root.path("stores_directory", "/var/lib/understudy/stores");
   read_stores(root, config);
   config.segment_bytes = root.bytes("segment_bytes", config.segment_bytes, kSegmentBytes);
   ConfigMap scrub = root.map("scrub");

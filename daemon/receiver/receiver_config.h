@@ -7,6 +7,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/result.h"
+#include "daemon/node/node_client.h"
 #include "daemon/receiver/store_scrubber.h"
 #include "daemon/wire/tls_context.h"
 
@@ -21,6 +22,7 @@ struct ReceiverStoreConfig {
   // Received batches that may wait for the store; 0 = its share of kReceiverQueueBytesMax (limits.h).
   std::uint64_t queue_bytes = 0;
   std::uint64_t delta_cache_bytes_max = 64ull << 20;  // memory its agent may make us use for deltas; 0 = no deltas
+  std::uint64_t epoch = 0;  // granted by an orchestrator: an agent of another one is refused; 0 = any
   bool operator==(const ReceiverStoreConfig&) const = default;
   // Limits may change while it is in use.
   bool is_same_store(const ReceiverStoreConfig& other) const {
@@ -34,6 +36,9 @@ struct ReceiverConfig {
   std::string listen_address = "0.0.0.0";
   std::uint16_t listen_port = 7600;
   TlsFiles tls;
+  OrchestratorAddress orchestrator;  // without an address: there is none
+  std::string stores_directory;      // where the stores lie that an orchestrator asks for
+  std::uint64_t delta_cache_bytes_max = 64ull << 20;  // of stores that say nothing of their own
   std::vector<ReceiverStoreConfig> stores;
   std::uint64_t segment_bytes = 256ull << 20;
   ScrubSettings scrub;

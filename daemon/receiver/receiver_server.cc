@@ -124,6 +124,9 @@ class ReceiverServer::Impl final : public SessionHost {
             config.stores.begin(), config.stores.end(),
             [&](const ReceiverStoreConfig& store) { return store.is_same_store(slot->second.config); });
         if (same != config.stores.end() && config.segment_bytes == config_.segment_bytes) {
+          if (slot->second.session && slot->second.config.epoch != same->epoch) {
+            slot->second.session->stop(ByeCode::kConfiguration, "another epoch was granted to the source");
+          }
           slot->second.config = *same;
           ++slot;
           continue;
@@ -213,6 +216,12 @@ class ReceiverServer::Impl final : public SessionHost {
             "receiver '" + config_.name + "' has no store configured for server '" + hello.server_name + "'");
       }
       Slot& slot = found->second;
+      if (slot.config.epoch != 0 && slot.config.epoch != hello.epoch) {
+        return session->refuse(RefuseCode::kEpoch, "the orchestrator granted epoch " +
+                                                       std::to_string(slot.config.epoch) + " to the source '" +
+                                                       hello.server_name + "'; this agent is of epoch " +
+                                                       std::to_string(hello.epoch));
+      }
       if (!slot.session || slot.instance == hello.instance) {
         if (slot.session) slot.session->stop(ByeCode::kReplaced, "the same agent connected again");
         return take_slot(slot, session, hello);

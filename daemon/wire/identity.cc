@@ -14,6 +14,7 @@ std::string_view wire_role_name(WireRole role) {
   switch (role) {
     case WireRole::kAgent: return "agent";
     case WireRole::kReceiver: return "receiver";
+    case WireRole::kOrchestrator: return "orchestrator";
   }
   return "unknown";
 }
@@ -21,8 +22,9 @@ std::string_view wire_role_name(WireRole role) {
 Result<WireRole> parse_wire_role(std::string_view text) {
   if (text == "agent") return WireRole::kAgent;
   if (text == "receiver") return WireRole::kReceiver;
+  if (text == "orchestrator") return WireRole::kOrchestrator;
   return Error(ErrorKind::kInvalidArgument,
-               "unknown role '" + printable(text) + "', allowed are 'agent' and 'receiver'");
+               "unknown role '" + printable(text) + "', allowed are 'agent', 'receiver' and 'orchestrator'");
 }
 
 std::string WireIdentity::to_uri() const {
@@ -34,7 +36,8 @@ std::string WireIdentity::to_text() const { return std::string(wire_role_name(ro
 Result<WireIdentity> parse_wire_identity(std::string_view uri) {
   const auto invalid = [&] {
     return Error(ErrorKind::kInvalidArgument,
-                 "identity '" + printable(uri) + "' is not of the form understudy:<agent|receiver>:<name>");
+                 "identity '" + printable(uri) +
+                     "' is not of the form understudy:<agent|receiver|orchestrator>:<name>");
   };
   if (!uri.starts_with(kScheme)) return invalid();
   const std::string_view rest = uri.substr(kScheme.size());

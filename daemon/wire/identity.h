@@ -11,14 +11,15 @@
 
 namespace understudy {
 
-enum class WireRole : std::uint8_t { kAgent, kReceiver };
-std::string_view wire_role_name(WireRole role);  // "agent", "receiver"
+enum class WireRole : std::uint8_t { kAgent, kReceiver, kOrchestrator };
+std::string_view wire_role_name(WireRole role);  // "agent", "receiver", "orchestrator"
 Result<WireRole> parse_wire_role(std::string_view text);
 
 struct WireIdentity {
   WireRole role = WireRole::kAgent;
   std::string name;  // is_valid_wire_name()
   bool operator==(const WireIdentity&) const = default;
+  auto operator<=>(const WireIdentity&) const = default;
 
   std::string to_uri() const;   // "understudy:agent:web-1"
   std::string to_text() const;  // "agent 'web-1'"

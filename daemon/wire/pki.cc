@@ -21,6 +21,8 @@ namespace understudy {
 
 namespace {
 
+using X509ReqPtr = std::unique_ptr<X509_REQ, OpensslDeleter<X509_REQ_free>>;
+
 constexpr long kSecondsPerDay = 86400;
 // Certificates are valid a little before they were made, for peers whose clock is behind.
 constexpr long kBackdateSeconds = 3600;
@@ -175,6 +177,29 @@ Status check_days(const X509* authority, int days) {
   return ok_status();
 }
 
+// The certificate of `identity` for a key.
+Result<X509Ptr> sign_key(const Authority& authority, const WireIdentity& identity, EVP_PKEY* key, int days) {
+  X509* issuer = authority.certificate.get();
+  ASSIGN_OR_RETURN(X509Ptr certificate, new_certificate(key, identity.name, X509_get_subject_name(issuer), days));
+  X509* raw = certificate.get();
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_basic_constraints, "critical,CA:FALSE"));
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_key_usage, "critical,digitalSignature"));
+  // Both: roles are told apart by the identity, with an error that names it.
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_ext_key_usage, "clientAuth,serverAuth"));
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_subject_key_identifier, "hash"));
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_authority_key_identifier, "keyid"));
+  RETURN_IF_ERROR(add_extension(raw, issuer, NID_subject_alt_name, "URI:" + identity.to_uri()));
+  if (X509_sign(raw, authority.key.get(), EVP_sha256()) == 0) return openssl_failed("sign certificate");
+  return certificate;
+}
+
+Status check_name(const std::string& name) {
+  if (is_valid_wire_name(name) && name != "ca") return ok_status();
+  return Error(ErrorKind::kInvalidArgument, "certificate name '" + printable(name) +
+                                                "': allowed are 1 to 64 letters, digits, '.', '_' and '-', " +
+                                                "beginning with a letter, digit or '_', and not 'ca'");
+}
+
 // The authority's certificate beside what it signed, for copying to the host in one go.
 Status place_authority(const std::string& path, const std::string& pem) {
   auto present = read_file(path, kPemBytesMax);
@@ -216,11 +241,7 @@ Status pki_init(const std::string& directory) {
 
 Status pki_issue(const std::string& directory, WireRole role, const std::string& name, const std::string& out_directory,
                  int days) {
-  if (!is_valid_wire_name(name) || name == "ca") {
-    return Error(ErrorKind::kInvalidArgument, "certificate name '" + printable(name) +
-                                                  "': allowed are 1 to 64 letters, digits, '.', '_' and '-', " +
-                                                  "beginning with a letter, digit or '_', and not 'ca'");
-  }
+  RETURN_IF_ERROR(check_name(name));
   ASSIGN_OR_RETURN(const Authority authority, load_authority(directory));
   RETURN_IF_ERROR(check_days(authority.certificate.get(), days));
   const std::string key_path = pki_key_path(out_directory, name);
@@ -230,19 +251,84 @@ Status pki_issue(const std::string& directory, WireRole role, const std::string&
   RETURN_IF_ERROR(require_absent(certificate_path));
   EvpPkeyPtr key(EVP_EC_gen("P-256"));
   if (!key) return openssl_failed("make P-256 key");
-  X509* issuer = authority.certificate.get();
-  ASSIGN_OR_RETURN(X509Ptr certificate, new_certificate(key.get(), name, X509_get_subject_name(issuer), days));
-  X509* raw = certificate.get();
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_basic_constraints, "critical,CA:FALSE"));
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_key_usage, "critical,digitalSignature"));
-  // Both: roles are told apart by the identity, with an error that names it.
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_ext_key_usage, "clientAuth,serverAuth"));
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_subject_key_identifier, "hash"));
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_authority_key_identifier, "keyid"));
-  RETURN_IF_ERROR(add_extension(raw, issuer, NID_subject_alt_name, "URI:" + WireIdentity{role, name}.to_uri()));
-  if (X509_sign(raw, authority.key.get(), EVP_sha256()) == 0) return openssl_failed("sign certificate");
+  ASSIGN_OR_RETURN(const X509Ptr certificate, sign_key(authority, WireIdentity{role, name}, key.get(), days));
   RETURN_IF_ERROR(place_authority(pki_authority_certificate_path(out_directory), authority.certificate_pem));
-  return write_pair(key_path, key.get(), certificate_path, raw);
+  return write_pair(key_path, key.get(), certificate_path, certificate.get());
+}
+
+Result<CertificateRequest> pki_make_request() {
+  EvpPkeyPtr key(EVP_EC_gen("P-256"));
+  X509ReqPtr request(X509_REQ_new());
+  if (!key || !request) return openssl_failed("make P-256 key");
+  BioPtr bio(BIO_new(BIO_s_mem()));
+  if (!bio || X509_REQ_set_version(request.get(), X509_REQ_VERSION_1) != 1 ||
+      X509_REQ_set_pubkey(request.get(), key.get()) != 1 ||
+      X509_REQ_sign(request.get(), key.get(), EVP_sha256()) == 0 ||
+      PEM_write_bio_X509_REQ(bio.get(), request.get()) != 1) {
+    return openssl_failed("make certificate request");
+  }
+  char* data = nullptr;
+  const long length = BIO_get_mem_data(bio.get(), &data);
+  CertificateRequest made;
+  made.request_pem.assign(data, static_cast<std::size_t>(length));
+  ASSIGN_OR_RETURN(made.key_pem, to_pem(key.get()));
+  return made;
+}
+
+Result<SignedCertificate> pki_sign_request(const std::string& directory, const WireIdentity& identity,
+                                           const std::string& request_pem, int days) {
+  RETURN_IF_ERROR(check_name(identity.name));
+  const auto bad = [](const char* why) {
+    ERR_clear_error();
+    return Error(ErrorKind::kInvalidArgument, std::string("certificate request: ") + why);
+  };
+  if (request_pem.size() > kPemBytesMax) return bad("it is too long");
+  BioPtr bio(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())));
+  X509ReqPtr request(bio ? PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr) : nullptr);
+  if (!request) return bad("it is none in PEM form");
+  EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
+  char group[16] = "";
+  std::size_t length = 0;
+  if (key == nullptr || EVP_PKEY_get_group_name(key, group, sizeof(group), &length) != 1 ||
+      std::string_view(group) != "prime256v1") {
+    return bad("its key is no P-256 key");
+  }
+  if (X509_REQ_verify(request.get(), key) != 1) return bad("it is not signed by the key that it is about");
+  ASSIGN_OR_RETURN(const Authority authority, load_authority(directory));
+  RETURN_IF_ERROR(check_days(authority.certificate.get(), days));
+  ASSIGN_OR_RETURN(const X509Ptr certificate, sign_key(authority, identity, key, days));
+  ASSIGN_OR_RETURN(std::string pem, to_pem(certificate.get()));
+  return SignedCertificate{std::move(pem), authority.certificate_pem};
+}
+
+Status pki_store(const std::string& out_directory, const WireIdentity& identity, const std::string& key_pem,
+                 const SignedCertificate& made) {
+  RETURN_IF_ERROR(check_name(identity.name));
+  const std::string key_path = pki_key_path(out_directory, identity.name);
+  const std::string certificate_path = pki_certificate_path(out_directory, identity.name);
+  ASSIGN_OR_RETURN(const EvpPkeyPtr key, parse_key_pem(key_pem, key_path));
+  ASSIGN_OR_RETURN(const X509Ptr certificate, parse_certificate_pem(made.certificate_pem, certificate_path));
+  ASSIGN_OR_RETURN(const X509Ptr authority, parse_certificate_pem(made.authority_pem, "ca.crt"));
+  ASSIGN_OR_RETURN(const WireIdentity is_for, certificate_identity(certificate.get()));
+  if (!(is_for == identity)) {
+    return Error(ErrorKind::kRefused, "the certificate is for " + is_for.to_text() + ", not for " + identity.to_text());
+  }
+  if (X509_check_private_key(certificate.get(), key.get()) != 1 ||
+      X509_verify(certificate.get(), X509_get0_pubkey(authority.get())) != 1) {
+    ERR_clear_error();
+    return Error(ErrorKind::kRefused, "the certificate does not belong to this key and the authority it came with");
+  }
+  RETURN_IF_ERROR(make_directory(out_directory));
+  RETURN_IF_ERROR(require_absent(key_path));
+  RETURN_IF_ERROR(require_absent(certificate_path));
+  RETURN_IF_ERROR(place_authority(pki_authority_certificate_path(out_directory), made.authority_pem));
+  return write_pair(key_path, key.get(), certificate_path, certificate.get());
+}
+
+Result<std::string> pki_authority_sha256(const std::string& certificate_path) {
+  ASSIGN_OR_RETURN(const std::string pem, read_file(certificate_path, kPemBytesMax));
+  ASSIGN_OR_RETURN(const X509Ptr certificate, parse_certificate_pem(pem, certificate_path));
+  return certificate_sha256(certificate.get());
 }
 
 Result<CertificateInfo> pki_show(const std::string& certificate_path) {

@@ -36,6 +36,30 @@ Status pki_init(const std::string& directory);
 Status pki_issue(const std::string& directory, WireRole role, const std::string& name, const std::string& out_directory,
                  int days = kPkiCertificateDaysDefault);
 
+// A key made where it stays, and the request to have it signed (PKCS #10).
+struct CertificateRequest {
+  std::string key_pem;
+  std::string request_pem;
+};
+Result<CertificateRequest> pki_make_request();
+
+struct SignedCertificate {
+  std::string certificate_pem;
+  std::string authority_pem;
+};
+// Signs the request's key for `identity`, whatever the request says of a name. kInvalidArgument when it is no request,
+// when it is not signed by the very key it is about, or when that is no P-256 key; else as pki_issue().
+Result<SignedCertificate> pki_sign_request(const std::string& directory, const WireIdentity& identity,
+                                           const std::string& request_pem, int days = kPkiCertificateDaysDefault);
+
+// Writes what pki_make_request() and pki_sign_request() made as pki_issue() would have, after having checked that they
+// belong together and that the certificate is for `identity`.
+Status pki_store(const std::string& out_directory, const WireIdentity& identity, const std::string& key_pem,
+                 const SignedCertificate& certificate);
+
+// SHA-256 of the DER form of the authority's certificate, lower-case hex: by that a node knows it which enrols.
+Result<std::string> pki_authority_sha256(const std::string& certificate_path);
+
 struct CertificateInfo {
   bool is_authority = false;
   std::string subject;  // one line, RFC 2253

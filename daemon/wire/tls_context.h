@@ -25,14 +25,23 @@ struct TlsFiles {
 
 enum class TlsSide : std::uint8_t { kClient, kServer };
 
+// Whether the other end must have a certificate. Optional: who has none gets through the handshake, and
+// TlsStream::peer() then is an error; a wrong certificate ends the handshake all the same. Only for a server that hands
+// out certificates; it then also sends the authority's, for enroll() of the other end.
+enum class TlsPeer : std::uint8_t { kRequired, kOptional };
+
 class TlsContext {
  public:
   // Reads and checks the three files: parseable, key and certificate belong together, key not open to all. Does not
   // judge expiry or identity of the own certificate: the peer does, by its clock. Errors name the file.
-  static Result<std::shared_ptr<const TlsContext>> load(const TlsFiles& files, TlsSide side);
+  static Result<std::shared_ptr<const TlsContext>> load(const TlsFiles& files, TlsSide side,
+                                                        TlsPeer peer = TlsPeer::kRequired);
   // The same, when the certificate is that of `own`; else kInvalidConfig, saying whose it is.
   static Result<std::shared_ptr<const TlsContext>> load_as(const TlsFiles& files, TlsSide side,
                                                            const WireIdentity& own);
+  // A client that has no certificate yet, and knows its authority only by the SHA-256 of the DER form of that one's
+  // certificate (64 hex digits): the server must send the authority's certificate, and one of its own that this signed.
+  static Result<std::shared_ptr<const TlsContext>> for_enrolment(std::string authority_sha256);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
@@ -45,6 +54,8 @@ class TlsContext {
 
  private:
   TlsContext(ssl_ctx_st* context, TlsSide side, Result<WireIdentity> own_identity, std::uint64_t own_not_after_ns);
+
+  std::string pinned_sha256_;  // of for_enrolment()
 
   ssl_ctx_st* context_;
   TlsSide side_;

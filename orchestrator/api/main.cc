@@ -2,6 +2,7 @@
 // understudy-orchestrator: brings protection groups to the state that is declared for them.
 #include <signal.h>
 
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,7 @@
 #include "orchestrator/api/directory_watch.h"
 #include "orchestrator/api/orchestrator_config.h"
 #include "orchestrator/api/requests.h"
+#include "orchestrator/api/node_service.h"
 #include "orchestrator/drivers/unconnected_driver.h"
 #include "orchestrator/reconcile/reconciler.h"
 #include "orchestrator/spec/group_schema.h"
@@ -33,6 +35,8 @@ namespace {
 constexpr const char* kProgram = "understudy-orchestrator";
 constexpr const char* kDefaultConfig = "/etc/understudy/orchestrator.yaml";
 constexpr std::uint64_t kRoundNs = 1'000'000'000;
+// A preview brings a group's file along.
+constexpr std::size_t kRequestBytesMax = 3u << 20;
 // Editors write a file in several steps: wait until it is quiet.
 constexpr std::uint64_t kSettleNs = 200'000'000;
 
@@ -77,6 +81,7 @@ class Daemon {
     (void)notifier_.ready(line());
     const Status ended = loop_->run();
     control_->stop();
+    nodes_.reset();
     if (!ended.ok()) return fail(ended.error());
     log_message(LogLevel::kInfo, kMessageDaemonStopped, "orchestrator stopped");
     return kExitOk;
@@ -95,10 +100,8 @@ class Daemon {
     // Bound before the database is opened: a second orchestrator with the same configuration stops here.
     ASSIGN_OR_RETURN(control_, ControlServer::create({config_.control_socket, [](const Error& error) {
                                                         log_error(kMessageControlFailed, error);
-                                                      }, {}}));
-    ASSIGN_OR_RETURN(state_, OrchestratorState::open(config_.database()));
-    ASSIGN_OR_RETURN(reconciler_,
-                     Reconciler::open({*state_, driver_, system_clock(), config_.declared, log_event, {}}));
+                                                      }, {}, kRequestBytesMax}));
+    RETURN_IF_ERROR(open_state());
     ASSIGN_OR_RETURN(watch_, DirectoryWatch::open(config_.groups_directory));
     RETURN_IF_ERROR(declare_at_start());
     answer_requests();
@@ -116,10 +119,33 @@ class Daemon {
     return ok_status();
   }
 
+  Status open_state() {
+    // The first node may dial in before all is open.
+    const std::lock_guard lock(mutex_);
+    ASSIGN_OR_RETURN(state_, OrchestratorState::open(config_.database()));
+    Driver* driver = &unconnected_;
+    if (config_.nodes.listens) {
+      ASSIGN_OR_RETURN(nodes_, NodeService::start(config_.nodes, *state_, mutex_, software(),
+                                                  [this] { have_round(); }));
+      driver = &nodes_->driver();
+    }
+    ASSIGN_OR_RETURN(reconciler_,
+                     Reconciler::open({*state_, *driver, system_clock(), config_.declared, log_event, {}}));
+    return ok_status();
+  }
+
+  // From any thread: a round soon, one for many requests.
+  void have_round() {
+    if (!round_asked_.exchange(true)) loop_->post([this] { round(); });
+  }
+
   Result<bool> declare() {
     ASSIGN_OR_RETURN(const std::vector<DeclaredSource> sources, read_declared_sources(config_.groups_directory));
     const std::lock_guard lock(mutex_);
-    return reconciler_->declare(sources);
+    auto changed = reconciler_->declare(sources);
+    // Also when nothing changed: after a start, nodes are to be told.
+    if (nodes_ && changed.ok()) nodes_->driver().declare(reconciler_->declared());
+    return changed;
   }
 
   // Files that have become wrong do not keep it from going on with what was in force; without that there is nothing to
@@ -128,6 +154,10 @@ class Daemon {
     auto declared = declare();
     if (declared.ok()) return ok_status();
     if (!reconciler_->is_usable() || reconciler_->declared().groups.empty()) return std::move(declared).error();
+    if (nodes_) {
+      const std::lock_guard lock(mutex_);
+      nodes_->driver().declare(reconciler_->declared());
+    }
     log_error(kMessageConfigInvalid,
               Error(declared.error()).with_context("read groups, keeping the declaration that was in force"));
     return ok_status();
@@ -145,6 +175,7 @@ class Daemon {
   }
 
   void round() {
+    round_asked_ = false;
     const std::lock_guard lock(mutex_);
     const Status status = reconciler_->tick();
     if (!status.ok() && status.error().message() != last_problem_) {
@@ -161,17 +192,49 @@ class Daemon {
         return answer(*reconciler_, request);
       });
     };
-    handle("status", [](Reconciler& reconciler, const Json&) { return status_answer(reconciler, software()); });
+    handle("status", [this](Reconciler& reconciler, const Json&) {
+      Json answer = status_answer(reconciler, software());
+      answer["groups_directory"] = config_.groups_directory;
+      return answer;
+    });
     handle("plan", [](Reconciler& reconciler, const Json& request) { return plan_answer(reconciler, request); });
     handle("tasks", tasks_answer);
-    handle("groups", [](Reconciler& reconciler, const Json&) { return groups_answer(reconciler); });
-    handle("group", [](Reconciler& reconciler, const Json& request) { return group_answer(reconciler, request); });
+    const DescribeNode describe =
+        nodes_ ? DescribeNode([this](const std::string& server) { return nodes_->driver().describe(server); })
+               : DescribeNode();
+    handle("groups", [describe](Reconciler& reconciler, const Json&) { return groups_answer(reconciler, describe); });
+    handle("group", [describe](Reconciler& reconciler, const Json& request) {
+      return group_answer(reconciler, request, describe);
+    });
+    handle("preview", [this](Reconciler& reconciler, const Json& request) {
+      return preview_answer(reconciler, config_.groups_directory, request);
+    });
+    handle("declaration", [](Reconciler& reconciler, const Json& request) {
+      return declaration_answer(reconciler, request);
+    });
+    handle("enroll-token", [this](Reconciler&, const Json& request) -> Result<Json> {
+      RETURN_IF_ERROR(need_nodes());
+      return nodes_->token_answer(request);
+    });
+    handle("nodes", [this](Reconciler&, const Json&) -> Result<Json> {
+      RETURN_IF_ERROR(need_nodes());
+      return nodes_->nodes_answer();
+    });
+    handle("node-forget", [this](Reconciler&, const Json& request) -> Result<Json> {
+      RETURN_IF_ERROR(need_nodes());
+      return nodes_->forget_answer(request);
+    });
     handle("approve", [](Reconciler& reconciler, const Json& request) -> Result<Json> {
       ASSIGN_OR_RETURN(Json answer, approve_answer(reconciler, request));
       log_message(LogLevel::kNotice, kMessageApprovalGiven,
                   quote(request.at("by").as_string("")) + " approved " + quote(request.at("object").as_string("")));
       return answer;
     });
+  }
+
+  Status need_nodes() const {
+    if (nodes_) return ok_status();
+    return Error(ErrorKind::kUnsupported, "nodes cannot dial in here: set 'nodes' in " + quote(config_path_));
   }
 
   std::string line() {
@@ -206,6 +269,11 @@ class Daemon {
                 Error(config.error()).with_context("reload, keeping the old configuration"));
     } else {
       log_set_level(config->log_level);
+      if (nodes_ && config->nodes.listens) {
+        if (const Status status = nodes_->reload(config->nodes); !status.ok()) {
+          log_error(kMessageConfigInvalid, Error(status.error()).with_context("reload, keeping the old certificates"));
+        }
+      }
       const std::string restart = needs_restart(*config);
       if (restart.empty()) {
         log_message(LogLevel::kInfo, kMessageConfigReloaded, "configuration reloaded");
@@ -223,6 +291,11 @@ class Daemon {
     if (config.groups_directory != config_.groups_directory) names.emplace_back("groups_directory");
     if (config.state_directory != config_.state_directory) names.emplace_back("state_directory");
     if (config.control_socket != config_.control_socket) names.emplace_back("control_socket");
+    const OrchestratorConfig::Nodes& nodes = config.nodes;
+    if (nodes.listens != config_.nodes.listens || nodes.address != config_.nodes.address ||
+        nodes.port != config_.nodes.port || nodes.authority_directory != config_.nodes.authority_directory) {
+      names.emplace_back("nodes");
+    }
     if (config.declared.quotas != config_.declared.quotas) names.emplace_back("quotas");
     return names.empty() ? "" : quoted_list(names);
   }
@@ -234,11 +307,13 @@ class Daemon {
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<OrchestratorState> state_;
-  UnconnectedDriver driver_;
+  UnconnectedDriver unconnected_;
+  std::atomic<bool> round_asked_{false};
+  std::mutex mutex_;  // guards reconciler_, nodes_ and state_: control socket and nodes have threads of their own
+  std::unique_ptr<NodeService> nodes_;  // null = nobody dials in
   std::optional<DirectoryWatch> watch_;
   EventLoop::TimerId settle_ = 0;
   std::string last_problem_;
-  std::mutex mutex_;  // guards reconciler_: the control socket has a thread of its own
   std::unique_ptr<Reconciler> reconciler_;
 };
 

@@ -12,12 +12,25 @@ namespace {
 
 constexpr ConfigRange kQuotaCount{0, 1000};
 
+void read_nodes(ConfigMap map, OrchestratorConfig::Nodes& nodes) {
+  nodes.listens = true;
+  ConfigMap listen = map.map("listen");
+  nodes.address = listen.text("address", nodes.address);
+  nodes.port = static_cast<std::uint16_t>(listen.integer("port", nodes.port, kPort));
+  ConfigMap tls = map.map("tls");
+  nodes.tls.authority = tls.path("authority");
+  nodes.tls.certificate = tls.path("certificate");
+  nodes.tls.key = tls.path("key");
+  nodes.authority_directory = map.path("authority_directory", "");
+}
+
 Result<OrchestratorConfig> read_config(ConfigReader& reader) {
   OrchestratorConfig config;
   ConfigMap root = reader.root();
   config.groups_directory = root.path("groups_directory", config.groups_directory);
   config.state_directory = root.path("state_directory", config.state_directory);
   config.control_socket = root.path("control_socket", config.control_socket);
+  if (root.has("nodes")) read_nodes(root.map("nodes"), config.nodes);
   for (ConfigItem& item : root.list("quotas", kQuotaCount, /* required= */ false)) {
     ConfigMap quota = item.map();
     const std::string region = quota.name("region");

@@ -95,7 +95,7 @@ std::vector<std::string> servers_of(const Reconciler& reconciler, const GroupSpe
   return names;
 }
 
-Json group_json(const Reconciler& reconciler, const GroupSpec& group) {
+Json group_json(const Reconciler& reconciler, const GroupSpec& group, const DescribeNode& describe) {
   Json json;
   json["group"] = group.id;
   json["name"] = group.name;
@@ -104,7 +104,9 @@ Json group_json(const Reconciler& reconciler, const GroupSpec& group) {
   json["recovery_zone"] = group.recovery.zone;
   json["servers"] = Json::array();
   for (const std::string& name : servers_of(reconciler, group)) {
-    json["servers"].push_back(server_json(reconciler, group, name));
+    Json server = server_json(reconciler, group, name);
+    if (describe) server["node"] = describe(name);
+    json["servers"].push_back(std::move(server));
   }
   return json;
 }
@@ -194,17 +196,61 @@ Result<Json> approve_answer(Reconciler& reconciler, const Json& request) {
   return answer;
 }
 
-Json groups_answer(const Reconciler& reconciler) {
+Result<Json> preview_answer(const Reconciler& reconciler, const std::string& groups_directory, const Json& request) {
+  const std::string group = request.at("group").as_string("");
+  const std::string only = request.at("server").as_string("");
+  ASSIGN_OR_RETURN(std::vector<DeclaredSource> sources, read_declared_sources(groups_directory));
+  auto found = std::find_if(sources.begin(), sources.end(),
+                            [&](const DeclaredSource& source) { return source.id == group; });
+  if (!request.at("text").is_string()) {
+    if (found != sources.end()) sources.erase(found);
+  } else {
+    if (found == sources.end()) {
+      DeclaredSource made{group, {{groups_directory + "/" + group + ".yaml", ""}}, ""};
+      const auto behind = std::find_if(sources.begin(), sources.end(),
+                                       [&](const DeclaredSource& source) { return source.id > group; });
+      found = sources.insert(behind, std::move(made));
+    }
+    found->problem.clear();
+    if (found->files.empty()) found->files.emplace_back(groups_directory + "/" + group + ".yaml", "");
+    found->files[0].second = request.at("text").as_string("");
+  }
+  ASSIGN_OR_RETURN(GroupPlan plan, reconciler.preview(sources, group));
+  if (!only.empty()) {
+    std::erase_if(plan.entries, [&](const GroupPlanEntry& entry) { return entry.server != only; });
+  }
+  return plan_json(plan);
+}
+
+Result<Json> declaration_answer(const Reconciler& reconciler, const Json& request) {
+  const std::string group = request.at("group").as_string("");
+  for (const DeclaredSource& source : reconciler.sources()) {
+    if (source.id != group) continue;
+    Json answer = Json::array();
+    for (const auto& [path, text] : source.files) {
+      Json file = Json::object();
+      file["path"] = path;
+      file["text"] = text;
+      answer.push_back(std::move(file));
+    }
+    return answer;
+  }
+  return Error(ErrorKind::kNotFound, "no group " + quote(group) + " is in force");
+}
+
+Json groups_answer(const Reconciler& reconciler, const DescribeNode& describe) {
   Json answer = Json::array();
-  for (const GroupSpec& group : reconciler.declared().groups) answer.push_back(group_json(reconciler, group));
+  for (const GroupSpec& group : reconciler.declared().groups) {
+    answer.push_back(group_json(reconciler, group, describe));
+  }
   return answer;
 }
 
-Result<Json> group_answer(const Reconciler& reconciler, const Json& request) {
+Result<Json> group_answer(const Reconciler& reconciler, const Json& request, const DescribeNode& describe) {
   const std::string wanted = request.at("group").as_string("");
   std::vector<std::string> known;
   for (const GroupSpec& group : reconciler.declared().groups) {
-    if (group.id == wanted || group.name == wanted) return group_json(reconciler, group);
+    if (group.id == wanted || group.name == wanted) return group_json(reconciler, group, describe);
     known.push_back(group.id);
     known.push_back(group.name);
   }

@@ -3,6 +3,9 @@
 // the caller holds the lock under which the reconciler works.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "daemon/base/result.h"
 #include "daemon/control/json.h"
 #include "orchestrator/reconcile/reconciler.h"
@@ -16,9 +19,17 @@ Result<Json> plan_answer(const Reconciler& reconciler, const Json& request);
 Result<Json> tasks_answer(Reconciler& reconciler, const Json& request);
 // "object", "by".
 Result<Json> approve_answer(Reconciler& reconciler, const Json& request);
-Json groups_answer(const Reconciler& reconciler);
+// "group": its id; "text": of its file instead of what stands there, null = the file is taken away; "server": only its
+// part of the plan. What would follow; kInvalidConfig with every mistake.
+Result<Json> preview_answer(const Reconciler& reconciler, const std::string& groups_directory, const Json& request);
+// "group": its id. The files it was read from, as they are in force: [{"path","text"}].
+Result<Json> declaration_answer(const Reconciler& reconciler, const Json& request);
+
+// How the nodes of a server stand, as "node" of each server; may be empty.
+using DescribeNode = std::function<Json(const std::string& server)>;
+Json groups_answer(const Reconciler& reconciler, const DescribeNode& describe);
 // "group".
-Result<Json> group_answer(const Reconciler& reconciler, const Json& request);
+Result<Json> group_answer(const Reconciler& reconciler, const Json& request, const DescribeNode& describe);
 
 // "3 groups, 12 servers, 2 tasks" for the service manager.
 std::string status_line(const Reconciler& reconciler);

@@ -43,8 +43,8 @@ struct ServerReport {
   std::optional<LifecycleState> replication;
   std::uint64_t progress_permille = 0;  // of the copy
   std::string error;                    // of a state of error
-  bool usable_point = false;
-  bool source_lost = false;
+  std::optional<bool> usable_point;  // nullopt = not known now; it stays what it was. So does the next.
+  std::optional<bool> source_lost;
   bool host_healthy = false;
   bool drill_healthy = false;
   std::string client_version;

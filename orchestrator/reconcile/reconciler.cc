@@ -63,14 +63,26 @@ Status Reconciler::load() {
   return ok_status();
 }
 
-Result<bool> Reconciler::declare(const std::vector<DeclaredSource>& sources) {
-  const bool problem = std::any_of(sources.begin(), sources.end(),
-                                   [](const DeclaredSource& source) { return !source.problem.empty(); });
-  if (sources == sources_ && usable_.ok() && !problem) return false;
+Result<DeclaredState> Reconciler::check(const std::vector<DeclaredSource>& sources) const {
   ASSIGN_OR_RETURN(DeclaredState next, parse_declared_state(sources, options_.declared));
   KnownServers known;
   for (const auto& [name, server] : servers_) known.group_of[name] = server.group;
   RETURN_IF_ERROR(check_declared_change(declared_, known, next));
+  return next;
+}
+
+Result<GroupPlan> Reconciler::preview(const std::vector<DeclaredSource>& sources, const std::string& group) const {
+  ASSIGN_OR_RETURN(const DeclaredState next, check(sources));
+  const GroupSpec* spec = next.find_group(group);
+  if (spec == nullptr) return GroupPlan{group, {}};
+  return plan_of(*spec);
+}
+
+Result<bool> Reconciler::declare(const std::vector<DeclaredSource>& sources) {
+  const bool problem = std::any_of(sources.begin(), sources.end(),
+                                   [](const DeclaredSource& source) { return !source.problem.empty(); });
+  if (sources == sources_ && usable_.ok() && !problem) return false;
+  ASSIGN_OR_RETURN(DeclaredState next, check(sources));
   at("declare: before commit");
   RETURN_IF_ERROR(options_.state.write([&] { return options_.state.set_declared(sources); }));
   at("declare: after commit");
@@ -192,8 +204,8 @@ Status Reconciler::observe(const std::string& name) {
   if (!report) return ok_status();
   Change change{name, servers_.at(name), {}, ""};
   ServerObserved& observed = change.server.observed;
-  observed.usable_point = report->usable_point;
-  observed.source_lost = report->source_lost;
+  if (report->usable_point) observed.usable_point = *report->usable_point;
+  if (report->source_lost) observed.source_lost = *report->source_lost;
   observed.healthy = report->host_healthy;
   observed.drill_healthy = report->drill_healthy;
   if (!report->client_version.empty()) observed.client_version = report->client_version;
@@ -372,17 +384,19 @@ Status Reconciler::tick() {
 }
 
 std::vector<GroupPlan> Reconciler::plans() const {
+  std::vector<GroupPlan> plans;
+  for (const GroupSpec& group : declared_.groups) plans.push_back(plan_of(group));
+  return plans;
+}
+
+GroupPlan Reconciler::plan_of(const GroupSpec& group) const {
   std::set<std::string> approved;
   for (const auto& [object, approval] : approvals_) approved.insert(object);
-  std::vector<GroupPlan> plans;
-  for (const GroupSpec& group : declared_.groups) {
-    std::map<std::string, ServerObserved> observed;
-    for (const auto& [name, server] : servers_) {
-      if (server.group == group.id) observed[name] = server.observed;
-    }
-    plans.push_back(plan_group(group, observed, {}, approved, options_.clock.wall_ns()));
+  std::map<std::string, ServerObserved> observed;
+  for (const auto& [name, server] : servers_) {
+    if (server.group == group.id) observed[name] = server.observed;
   }
-  return plans;
+  return plan_group(group, observed, {}, approved, options_.clock.wall_ns());
 }
 
 Result<GroupPlan> Reconciler::plan(const std::string& group) const {

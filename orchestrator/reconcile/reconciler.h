@@ -64,6 +64,10 @@ class Reconciler {
   // The result is whether anything is different.
   Result<bool> declare(const std::vector<DeclaredSource>& sources);
   const DeclaredState& declared() const { return declared_; }
+  // The texts that it was read from.
+  const std::vector<DeclaredSource>& sources() const { return sources_; }
+  // What would follow for a group if `sources` were declared; nothing is changed. Errors as of declare().
+  Result<GroupPlan> preview(const std::vector<DeclaredSource>& sources, const std::string& group) const;
   // Not so: what was in force cannot be read any more, and nothing is done until a right declaration replaced it.
   bool is_usable() const { return usable_.ok(); }
 
@@ -86,6 +90,8 @@ class Reconciler {
 
   struct Change;
   Status load();
+  Result<DeclaredState> check(const std::vector<DeclaredSource>& sources) const;
+  GroupPlan plan_of(const GroupSpec& group) const;
   Status observe(const std::string& name);
   Status follow(const std::string& lane);
   Status begin(const std::string& group, const GroupPlanEntry& entry);

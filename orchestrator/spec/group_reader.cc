@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "daemon/base/limits.h"
 #include "daemon/base/text.h"
 #include "orchestrator/spec/group_reader_impl.h"
 #include "orchestrator/spec/group_rules.h"
@@ -158,6 +159,25 @@ OperationSpec read_operations(ConfigMap map, const PolicySpec& policy) {
   return operations;
 }
 
+ReceiverSpec read_receiver(ConfigMap map) {
+  ReceiverSpec receiver;
+  receiver.name = map.name("name");
+  receiver.address = map.text("address");
+  receiver.port = static_cast<std::uint16_t>(map.integer("port", receiver.port, kPort));
+  return receiver;
+}
+
+MarkSpec read_mark(ConfigMap map) {
+  MarkSpec mark;
+  mark.label = map.text("label");
+  if (mark.label.size() > kNameBytesMax) {
+    map.mistake("label", "has " + std::to_string(mark.label.size()) + " bytes; allowed: 1 to " +
+                             std::to_string(kNameBytesMax));
+  }
+  mark.application_consistent = map.choice<bool>("consistency", false, {{"crash", false}, {"application", true}});
+  return mark;
+}
+
 }  // namespace
 
 GroupReading read_group(ConfigReader& reader, const std::string& id) {
@@ -176,6 +196,8 @@ GroupReading read_group(ConfigReader& reader, const std::string& id) {
   if (recovery.has("region")) {
     recovery.mistake("region", "a group recovers within one region, that of its production site; remove it");
   }
+  if (recovery.has("receiver")) group.receiver = read_receiver(recovery.map("receiver"));
+  if (root.has("mark")) group.mark = read_mark(root.map("mark"));
   group.where = root.where("name");
   std::string name = group.production.name + "-" + group.recovery.name;
   if (name.size() < 2) name = "unnamed";  // the missing names are mistakes already

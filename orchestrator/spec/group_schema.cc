@@ -192,7 +192,12 @@ Json server() {
 }  // namespace
 
 Json group_schema() {
-  Json recovery = map(site_properties(), {"name", "zone", "vpc", "subnet"}, "where they are brought up");
+  Properties site = site_properties();
+  site.emplace_back("receiver", map({{"name", matching(kName, "name of the receiver; the one in its certificate")},
+                                     {"address", text("where the agents reach it")},
+                                     {"port", number(kPort, "its port (default: 7600)")}},
+                                    {"name", "address"}, "the node that keeps the replicas"));
+  Json recovery = map(std::move(site), {"name", "zone", "vpc", "subnet"}, "where they are brought up");
   Json schema;
   schema["$schema"] = "https://json-schema.org/draft/2020-12/schema";
   schema["title"] = "Understudy protection group";
@@ -202,6 +207,9 @@ Json group_schema() {
                    {"recovery", std::move(recovery)},
                    {"policy", policy()},
                    {"operations", operations()},
+                   {"mark", map({{"label", text("name of the point")},
+                                 {"consistency", choice({"crash", "application"}, "whether applications rest for it")}},
+                                {"label"}, "a point marked on all servers, once for each new label")},
                    {"servers", list(server(), kServerCount, "servers that are replicated together")}},
                   {"production", "recovery"}, "A file of /etc/understudy/groups.d.");
   for (const auto& [key, value] : root.members()) schema[key] = value;

@@ -125,6 +125,19 @@ struct OperationSpec {
   std::uint64_t auto_rollback_ns = 0;  // after an unconfirmed failover; 0 = never
 };
 
+// The node that keeps the stores of the group, and where agents reach it.
+struct ReceiverSpec {
+  std::string name;  // of its certificate; empty = each agent's own configuration says
+  std::string address;
+  std::uint16_t port = 7600;
+};
+
+// A point that is marked on all servers of the group, once for each new label.
+struct MarkSpec {
+  std::string label;  // empty = none
+  bool application_consistent = false;
+};
+
 struct GroupSpec {
   std::string id;    // the file's name without .yaml: what the group is known by
   std::string name;  // what people see; may change
@@ -133,6 +146,8 @@ struct GroupSpec {
   SiteSpec recovery;
   PolicySpec policy;
   OperationSpec operations;
+  ReceiverSpec receiver;
+  MarkSpec mark;
   std::vector<ServerSpec> servers;
   std::string where;
 

@@ -36,6 +36,18 @@ CREATE TABLE task (
 CREATE INDEX task_by_group ON task (group_id, id);
 CREATE UNIQUE INDEX task_open ON task (server, (operation IN ('drill', 'clean-drill'))) WHERE state = 'open';
 )sql",
+    R"sql(
+CREATE TABLE node (
+  role TEXT NOT NULL, name TEXT NOT NULL, machine TEXT NOT NULL, enrolled_ns INTEGER NOT NULL,
+  PRIMARY KEY (role, name)) WITHOUT ROWID;
+CREATE TABLE enrolment (
+  secret_sha256 TEXT NOT NULL PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, made_by TEXT NOT NULL,
+  made_ns INTEGER NOT NULL, expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE orders (
+  server TEXT NOT NULL PRIMARY KEY, task INTEGER NOT NULL, phase TEXT NOT NULL, epoch INTEGER NOT NULL,
+  restart INTEGER NOT NULL, repair INTEGER NOT NULL, receiver TEXT NOT NULL, receiver_address TEXT NOT NULL,
+  receiver_port INTEGER NOT NULL) WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace

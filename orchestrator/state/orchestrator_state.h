@@ -10,12 +10,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "daemon/base/result.h"
 #include "orchestrator/plan/server_plan.h"
 #include "orchestrator/spec/declared_state.h"
+#include "orchestrator/state/node_records.h"
 #include "orchestrator/state/task.h"
 
 namespace understudy {
@@ -23,7 +25,7 @@ namespace understudy {
 class Database;
 enum class Durability : std::uint8_t;  // database.h
 
-inline constexpr std::uint64_t kStateVersion = 1;
+inline constexpr std::uint64_t kStateVersion = 2;
 
 // A server as it is kept.
 struct KnownServer {
@@ -59,6 +61,9 @@ class OrchestratorState {
   Result<std::vector<Approval>> approvals();
   // Newest first.
   Result<std::vector<Task>> tasks(const TaskFilter& filter);
+  Result<std::vector<KnownNode>> nodes();
+  Result<std::optional<Enrolment>> enrolment(const std::string& secret_sha256);
+  Result<std::map<std::string, ServerOrders>> orders();  // by server
 
   // Only within write().
   Status set_declared(const std::vector<DeclaredSource>& sources);
@@ -68,6 +73,11 @@ class OrchestratorState {
   Status remove_approval(const std::string& object);
   Result<std::uint64_t> add_task(const Task& task);  // its id
   Status set_task(const Task& task);
+  Status set_node(const KnownNode& node);
+  Status remove_node(const std::string& role, const std::string& name);
+  // Forgets those that expired before `now_ns` as well.
+  Status set_enrolment(const Enrolment& enrolment, std::uint64_t now_ns);
+  Status set_orders(const std::string& server, const ServerOrders& orders);
 
  private:
   explicit OrchestratorState(std::unique_ptr<Database> database);

@@ -20,6 +20,15 @@ struct ControlOptions {
   std::vector<std::string> words;  // what follows the command
   std::string directory;           // of an authority
   std::string role;
+  std::string lifetime;      // of an enrolment token
+  std::string orchestrator;  // where to enrol
+  bool dry_run = false;
+  std::string point;         // of a drill or a failover
+  std::string address;       // of a new server, as the next four
+  std::string os;
+  std::string flavor;
+  std::string disks;
+  std::string phase;
   std::string name;
   std::string out;
   int days = 0;  // 0 = the usual
@@ -50,7 +59,8 @@ Status run_status(const ControlOptions& options);
 // Asks the agent to put a named point into the stream; with `wait` prints what became of it, kRefused = it is less
 // than what was asked for.
 Status run_mark(const ControlOptions& options);
-// Stops, restarts or repairs the replication of this machine's agent; prints the state it is then in.
+// Stops, restarts or repairs the replication of this machine's agent, and prints the state it is then in; with a
+// server, as run_server_verb().
 Status run_stop(const ControlOptions& options);
 Status run_restart(const ControlOptions& options);
 Status run_repair(const ControlOptions& options);
@@ -60,7 +70,26 @@ Status run_pki(const ControlOptions& options);
 Status run_plan(const ControlOptions& options);
 Status run_tasks(const ControlOptions& options);
 Status run_approve(const ControlOptions& options);
-Status run_group(const ControlOptions& options);  // group list | show
+Status run_group(const ControlOptions& options);  // group list | show | create | rename | delete | mark
+// Those of them that change something, by an edit of the group's file.
+Status run_group_change(const ControlOptions& options);
+// Verbs of servers, each an edit of their group's file (declared_file.h).
+Status run_server_verb(const ControlOptions& options, const std::string& verb);
+Status run_server(const ControlOptions& options);  // server add | remove
+Status run_start(const ControlOptions& options);
+Status run_drill(const ControlOptions& options);  // drill start | clean
+Status run_failover(const ControlOptions& options);
+Status run_change_point(const ControlOptions& options);
+Status run_confirm(const ControlOptions& options);
+Status run_reverse_register(const ControlOptions& options);
+Status run_reverse(const ControlOptions& options);  // reverse start | stop | restart | repair
+Status run_failback(const ControlOptions& options);
+Status run_register(const ControlOptions& options);
+Status run_upgrade(const ControlOptions& options);
+// A token for a node; its use on the node; nodes as the orchestrator knows them.
+Status run_enroll_token(const ControlOptions& options);
+Status run_enroll(const ControlOptions& options);
+Status run_node(const ControlOptions& options);  // node list | forget
 // The points of a server or of a store directory.
 Status run_points(const ControlOptions& options);
 // view open | list | close: a point as NBD exports on a Unix socket.

@@ -16,9 +16,8 @@ void print_line(const std::string& text) { std::printf("%s\n", text.c_str()); }
 Status bad(const std::string& message) { return Error(ErrorKind::kInvalidArgument, message); }
 
 Result<WireRole> role_of(const std::string& word) {
-  if (word == "agent") return WireRole::kAgent;
-  if (word == "receiver") return WireRole::kReceiver;
-  return Error(ErrorKind::kInvalidArgument, "--role is " + quote(word) + "; use agent or receiver");
+  if (auto role = parse_wire_role(word); role.ok()) return role;
+  return Error(ErrorKind::kInvalidArgument, "--role is " + quote(word) + "; use agent, receiver or orchestrator");
 }
 
 Status init(const std::string& directory) {

@@ -47,9 +47,16 @@ Status change_replication(const ControlOptions& options, const char* verb) {
 
 }  // namespace
 
-Status run_stop(const ControlOptions& options) { return change_replication(options, "stop"); }
-Status run_restart(const ControlOptions& options) { return change_replication(options, "restart"); }
-Status run_repair(const ControlOptions& options) { return change_replication(options, "repair"); }
+// With a server it is a matter of its group, else of this machine's agent.
+Status run_stop(const ControlOptions& options) {
+  return options.words.empty() ? change_replication(options, "stop") : run_server_verb(options, "stop");
+}
+Status run_restart(const ControlOptions& options) {
+  return options.words.empty() ? change_replication(options, "restart") : run_server_verb(options, "restart");
+}
+Status run_repair(const ControlOptions& options) {
+  return options.words.empty() ? change_replication(options, "repair") : run_server_verb(options, "repair");
+}
 
 Status run_status(const ControlOptions& options) {
   if (!options.socket.empty()) return status_of_one(options);

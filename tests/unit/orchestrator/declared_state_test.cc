@@ -171,9 +171,9 @@ TEST_CASE("declared state: the examples are right, also with every commented set
 }
 
 TEST_CASE("group schema: knows exactly the keys that the reader asks for") {
-  std::string text = group_text(server_text("web-1", 5, kEverything));
+  std::string text = group_text(server_text("web-1", 5, kEverything), "  receiver: {name: dr-1, address: a}\n");
   text.replace(text.find("[/dev/vda]"), 10, "[{path: /dev/vda}]");
-  text += "operations: {auto_rollback: 1h}\n";
+  text += "operations: {auto_rollback: 1h}\nmark: {label: noon}\n";
   const auto reader = ConfigReader::parse(text, "g.yaml");
   const GroupReading reading = read_group(*reader, "g");
   CHECK(reading.status.ok());

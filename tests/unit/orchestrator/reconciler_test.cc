@@ -329,7 +329,8 @@ TEST_CASE("orchestrator state: a database of a newer version, one in use, and on
   const auto newer = OrchestratorState::open(path);
   REQUIRE(!newer.ok());
   CHECK(newer.error().kind() == ErrorKind::kUnsupported);
-  CHECK(has(newer.error().message(), "has version 999, written by a newer program; this one knows versions up to 1"));
+  CHECK(has(newer.error().message(), "has version 999, written by a newer program; this one knows versions up to " +
+                                         std::to_string(kStateVersion)));
   {
     const auto held = OrchestratorState::open(directory.file("held.db"));
     REQUIRE(held.ok());

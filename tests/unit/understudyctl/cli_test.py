@@ -80,13 +80,29 @@ class Cli(unittest.TestCase):
                 (['pki', 'revoke'], "not 'revoke'"),
                 (['pki', 'init'], "needs the authority's directory"),
                 (['pki', 'issue', 'x', '--role', 'agent'], 'needs --name'),
-                (['pki', 'issue', 'x', '--name', 'a', '--role', 'boss'], "--role is 'boss'; use agent or receiver"),
+                (['pki', 'issue', 'x', '--name', 'a', '--role', 'boss'],
+                 "--role is 'boss'; use agent, receiver or orchestrator"),
                 (['pki', 'issue', 'x', '--name', 'a', '--role', 'agent', '--days', '0'], '--days must be at least 1')]:
             with self.subTest(words=words):
                 status, out, err = call(*words)
                 self.assertEqual((status, out), (2, ''))
                 self.assertIn(message, err)
                 self.assertEqual(err.count('\n'), 1)
+
+    def test_the_shell_completes_what_the_program_knows(self):
+        status, script, _ = call('--completion', 'bash')
+        self.assertEqual(status, 0)
+
+        def completed(*words):
+            line = ' '.join(f"'{word}'" for word in ('understudyctl', *words))
+            ask = f'COMP_WORDS=({line}); COMP_CWORD={len(words)}; _understudyctl; echo "${{COMPREPLY[@]}}"'
+            done = subprocess.run(['bash', '-c', f'{script}\n{ask}'], capture_output=True, text=True, check=True)
+            return done.stdout.split()
+        self.assertEqual(completed('fail'), ['failover', 'failback'])
+        self.assertEqual(completed('failover', 'web-1', '--d'), ['--dry-run'])
+        self.assertEqual(completed('points', '--w'), [])
+        self.assertTrue(call('--completion', 'zsh')[1].startswith('autoload -U +X bashcompinit'))
+        self.assertEqual(call('--completion', 'fish')[0], 2)
 
     def test_no_daemon_is_exit_7(self):
         status, out, err = call('status', '--socket', self.directory / 'none.sock')
