@@ -183,6 +183,16 @@ std::string scrub_row(const Json& scrub) {
   return end == 0 ? "" : found + ", all read until " + format_time_local(end);
 }
 
+// Which points the damage has reached.
+std::string lost_row(const Json& scrub) {
+  const std::string points = text(scrub, "damaged_points");
+  if (points.empty()) return "";
+  std::uint64_t bytes = 0;
+  for (const Json& extent : scrub.at("damaged_extents").items()) bytes += number(extent, "length_bytes");
+  if (bytes == 0) return "points " + points + "; later ones do not need what is damaged";
+  return "points " + points + ", the newest " + format_bytes(bytes) + ", to be copied anew";
+}
+
 std::string store_text(const Json& store) {
   Table table("store of server '" + printable(text(store, "server")) + "'");
   const std::string reason = text(store, "reason");
@@ -203,6 +213,7 @@ std::string store_text(const Json& store) {
   for (const Json& damage : store.at("damages").items()) table.row("damage", damage.as_string(""));
   table.row("scrub", scrub_row(store.at("scrub")));
   for (const Json& damage : store.at("scrub").at("damages").items()) table.row("damage", damage.as_string(""));
+  table.row("lost", lost_row(store.at("scrub")));
   table.row("last error", text(store, "last_error"));
   return table.take();
 }

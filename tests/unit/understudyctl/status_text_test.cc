@@ -80,6 +80,14 @@ TEST_CASE("the scrub of a store: under way, over, ended early") {
       R"({"running":false,"last_end_time_ns":1700000000000000000,"damages_total":1,"damages":["'x.wal' at byte 7"]})");
   CHECK(over.find("  scrub        1 damaged place, all read until ") != std::string::npos);
   CHECK(over.find("  damage       'x.wal' at byte 7\n") != std::string::npos);
+  CHECK(over.find("  lost ") == std::string::npos);
+  CHECK(store(R"({"damaged_points":"from seq 3 to seq 5",
+                  "damaged_extents":[{"length_bytes":4096},{"length_bytes":512}]})")
+            .find("  lost         points from seq 3 to seq 5, the newest 4.5 KiB, to be copied anew\n") !=
+        std::string::npos);
+  CHECK(store(R"({"damaged_points":"from seq 3 to seq 5","damaged_extents":[]})")
+            .find("  lost         points from seq 3 to seq 5; later ones do not need what is damaged\n") !=
+        std::string::npos);
   CHECK(store(R"({"last_error":"scrub: stopped"})").find("did not come to the end: scrub: stopped") !=
         std::string::npos);
   CHECK(store(R"({"running":false,"last_end_time_ns":0})").find("scrub") == std::string::npos);
