@@ -187,7 +187,7 @@ void Oracle::check_flip(MemoryFileSystem& disk) {
   std::vector<std::string> paths = damaged->paths();
   std::erase_if(paths, [&](const std::string& path) {
     // A file that was to take another's place when the power went is never read.
-    return path.ends_with("/lock") || path.ends_with(".new") || damaged->content(path).empty();
+    return path.ends_with("/lock") || damaged->content(path).empty();
   });
   const std::string& path = paths[world_.below(paths.size())];
   std::vector<std::byte>& content = damaged->content(path);
