@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/agent/agent.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -106,6 +107,7 @@ Status Agent::start() {
   state.auto_resume = config_.auto_resume;
   recorder_ = std::make_unique<ReplicationRecorder>(config_.state_directory);
   RETURN_IF_ERROR(open_data_path(config_.disks, state));
+  ::malloc_trim(0);  // what loading the programs took (the kernel's types, 10 MiB) is not needed again
   AgentMarksParts marks;
   marks.server = config_.server;
   marks.run_directory = std::filesystem::path(config_.control_socket).parent_path();
