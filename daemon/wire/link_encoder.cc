@@ -14,6 +14,9 @@ namespace understudy {
 
 namespace {
 
+// Frames kept for reuse hold no more than this, together: after large ones most of it would lie idle.
+constexpr std::size_t kSpareBytesMax = 4u << 20;
+
 std::uint64_t clock_ns(clockid_t clock) {
   timespec now{};
   ::clock_gettime(clock, &now);
@@ -83,7 +86,9 @@ std::optional<EncodedBatch> LinkEncoder::pop() {
 
 void LinkEncoder::recycle(std::vector<std::byte> frame) {
   std::lock_guard lock(mutex_);
-  if (spare_frames_.size() < kLinkSpareFramesMax) spare_frames_.push_back(std::move(frame));
+  std::size_t bytes = frame.capacity();
+  for (const auto& spare : spare_frames_) bytes += spare.capacity();
+  if (spare_frames_.size() < kLinkSpareFramesMax && bytes <= kSpareBytesMax) spare_frames_.push_back(std::move(frame));
 }
 
 void LinkEncoder::clear() {
