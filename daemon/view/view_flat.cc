@@ -59,9 +59,11 @@ bool ViewFlat::note_read(std::uint16_t disk, std::uint64_t region, std::uint64_t
   const std::uint64_t key = (std::uint64_t{disk} << 40 | region) << 16;  // the number of a region is below 2^40
   const std::uint64_t old = noted.load(std::memory_order_relaxed);
   const std::uint64_t units = (old >> 16 << 16 == key ? old & 0xffff : 0) + length_bytes / kNotedUnitBytes;
-  // Another thread's note may be lost: then it takes one read more.
-  noted.store(key | std::min<std::uint64_t>(units, 0xffff), std::memory_order_relaxed);
-  return units * kNotedUnitBytes > kViewRegionBytes;
+  const bool enough = units * kNotedUnitBytes > kViewRegionBytes;
+  // Another thread's note may be lost: then it takes one read more. Of those that read the region at once, one puts it
+  // together, and the others do not wait for it.
+  noted.store(enough ? key : key | units, std::memory_order_relaxed);
+  return enough;
 }
 
 ViewFlat::RegionPointer ViewFlat::store(std::span<const std::byte> bytes) const {
