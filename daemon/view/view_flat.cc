@@ -6,6 +6,7 @@
 
 #include "daemon/base/checksum.h"
 #include "daemon/base/limits.h"
+#include "daemon/view/view_map.h"
 
 namespace understudy {
 namespace {
@@ -54,8 +55,15 @@ bool ViewFlat::read_from(const Region& region, std::uint64_t offset_bytes, std::
 
 bool ViewFlat::note_read(std::uint16_t disk, std::uint64_t region, std::uint64_t length_bytes, std::size_t pieces) {
   if (length_bytes < kLargeReadBytes || pieces < length_bytes / kSmallPieceBytes) return false;
-  const std::uint64_t key = key_of(disk, region) + 1;  // 0 = nothing was noted
-  return noted_[region % noted_.size()].exchange(key, std::memory_order_relaxed) == key;
+  std::atomic<std::uint64_t>& noted = noted_[region % noted_.size()];
+  const std::uint64_t key = (std::uint64_t{disk} << 40 | region) << 16;  // the number of a region is below 2^40
+  const std::uint64_t old = noted.load(std::memory_order_relaxed);
+  const std::uint64_t units = (old >> 16 << 16 == key ? old & 0xffff : 0) + length_bytes / kNotedUnitBytes;
+  const bool enough = units * kNotedUnitBytes > kViewRegionBytes;
+  // Another thread's note may be lost: then it takes one read more. Of those that read the region at once, one puts it
+  // together, and the others do not wait for it.
+  noted.store(enough ? key : key | units, std::memory_order_relaxed);
+  return enough;
 }
 
 ViewFlat::RegionPointer ViewFlat::store(std::span<const std::byte> bytes) const {

@@ -3,10 +3,9 @@
 // read in large ones, one read of a file takes the place of hundreds. For which regions that pays, note_read() finds
 // out. Bytes read from the spill are proved by checksums of blocks that are kept in memory. Thread-safe.
 //
-// Memory: 2 KiB for each region in the file.
+// Memory: 512 KiB, and 2 KiB for each region in the file.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -27,7 +26,8 @@ class ViewFlat {
   // Fills `out` with what lies at `offset_bytes` of a region; false = the region is not here (any more).
   bool read(std::uint16_t disk, std::uint64_t region, std::uint64_t offset_bytes, std::span<std::byte> out);
 
-  // Told of reads that it could not answer: true when the region should be add()ed.
+  // Told of reads that it could not answer: true when the region should be add()ed, as more was read of it than there
+  // is in it. Who reads a disk but once does not pay for it.
   bool note_read(std::uint16_t disk, std::uint64_t region, std::uint64_t length_bytes, std::size_t pieces);
 
   // `fill` (span -> Status) is called, by one thread at a time for a region, for all `length_bytes` of it, proved. Its
@@ -61,8 +61,10 @@ class ViewFlat {
 
   const std::shared_ptr<ViewSpill> spill_;
   ViewCache<Region> regions_;
-  // Regions that were read of late, by a part of their key; one that comes in between only makes us forget.
-  std::array<std::atomic<std::uint64_t>, 256> noted_{};
+  // How much was read of late of a region, in kNotedUnitBytes, below its key; by a part of the key, so that two regions
+  // of a disk above 64 GiB may make us forget of each other.
+  static constexpr std::uint64_t kNotedUnitBytes = 4 << 10;
+  std::vector<std::atomic<std::uint64_t>> noted_ = std::vector<std::atomic<std::uint64_t>>(64 << 10);
 };
 
 }  // namespace understudy

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // view_store DIRECTORY DISK_MIB WRITES WRITE_BYTES: makes a store of one disk: a first copy of it, then WRITES writes
 // of WRITE_BYTES at random places, a barrier after each thousand. Half of each payload is noise, half of it compresses.
+// Sealed segments have their indexes, as a receiver's jobs make them.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +9,8 @@
 
 #include "daemon/base/check.h"
 #include "daemon/base/checksum.h"
+#include "daemon/store/journal.h"
+#include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store.h"
 
 namespace understudy {
@@ -70,6 +73,12 @@ class Maker {
     if (commit || ++flushes_ % 64 == 0) CHECK(store_->commit().ok());
   }
 
+  void write_indexes() {
+    const std::shared_ptr<const JournalSnapshot> snapshot = store_->snapshot();
+    for (std::size_t i = 0; i + 1 < snapshot->segments().size(); ++i)
+      CHECK(write_segment_index(posix_file_system(), *snapshot, i).ok());
+  }
+
  private:
   const Uuid server_ = Uuid::random();
   std::unique_ptr<Store> store_;
@@ -95,6 +104,7 @@ int run(const std::string& directory, std::uint64_t disk_bytes, std::uint64_t wr
     if (i % kBarrierEvery == 0 || i == writes) maker.add(RecordKind::kBarrier, 0, 0, 0, {});
   }
   maker.flush(true);
+  maker.write_indexes();
   return 0;
 }
 

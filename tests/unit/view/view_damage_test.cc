@@ -4,6 +4,7 @@
 #include <string>
 
 #include "daemon/store/store.h"
+#include "daemon/view/damage_reach.h"
 #include "daemon/view/view.h"
 #include "tests/unit/store/memory_file_system.h"
 #include "tests/unit/store/stream_maker.h"
@@ -71,6 +72,60 @@ TEST_CASE("a flipped byte is an error of the read that needs it, never other dat
     content[at] ^= std::byte{0x20};
   }
   CHECK(refused > 20);
+}
+
+// Sector by sector, whether it can be read.
+std::vector<bool> readable_sectors(const PointInTimeView& view, const DiskGeometry& disk) {
+  std::vector<bool> readable;
+  std::vector<std::byte> sector(512);
+  for (std::uint64_t at = 0; at < disk.size_bytes; at += 512) readable.push_back(view.read(disk.disk, at, sector).ok());
+  return readable;
+}
+
+TEST_CASE("what damage is said to have taken from the newest point is what can't be read of it") {
+  MemoryFileSystem files;
+  StreamMaker maker(26);
+  std::unique_ptr<Store> store = Store::create(options_on(files), {maker.server(), "web-1", 1}).value();
+  Model model;
+  while (maker.next_seq() < 300 || !model.whole) {
+    const Seq from = maker.next_seq();
+    REQUIRE(store->append(maker.next_batch()).ok());
+    for (Seq seq = from; seq < maker.next_seq(); ++seq) model.apply(maker.history()[seq - 1]);
+  }
+  const Seq end = store->commit().value();
+  std::mt19937_64 random(26);
+  unsigned lost = 0;
+  for (int round = 0; round < 60; ++round) {
+    const std::vector<std::string> paths = files.paths();
+    const std::string path = paths[random() % paths.size()];
+    std::vector<std::byte>& content = files.content(path);
+    if (content.empty() || path.ends_with("MANIFEST")) continue;
+    const std::size_t at = random() % content.size();
+    CAPTURE(path);
+    CAPTURE(at);
+    content[at] ^= std::byte{0x20};
+    std::vector<Damage> damages;
+    (void)store->scrub([&](const Damage& damage) { damages.push_back(damage); }, {});
+    const auto view = PointInTimeView::open(*store, Point{end, 0, false});
+    const auto reach = find_damage_reach(*store, damages, 1000);
+    if (view.ok() && reach.ok()) {
+      for (const DiskGeometry& disk : model.geometry) {
+        const std::vector<bool> readable = readable_sectors(**view, disk);
+        for (std::uint64_t sector = 0; sector < readable.size(); ++sector) {
+          const std::uint64_t offset = sector * 512;
+          const bool named = std::any_of(reach->extents.begin(), reach->extents.end(), [&](const auto& extent) {
+            return extent.disk == disk.disk && offset >= extent.offset_bytes &&
+                   offset < extent.offset_bytes + extent.length_bytes;
+          });
+          REQUIRE(named == !readable[sector]);
+        }
+      }
+      CHECK(reach->newest == !reach->extents.empty());
+      lost += reach->newest;
+    }
+    content[at] ^= std::byte{0x20};
+  }
+  CHECK(lost > 5);
 }
 
 TEST_CASE("what was read and proved once is proved again when it is read again") {
