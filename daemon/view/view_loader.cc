@@ -35,10 +35,10 @@ Result<std::span<const std::byte>> ViewLoader::load(std::uint16_t disk, const Vi
                                                     LoadedPointer& holder) const {
   ASSIGN_OR_RETURN(const LoadedPointer table, table_of(piece));
   const BatchReader& batch = table->reader;
-  const std::uint64_t number = piece.seq - batch.info().first_seq;
   // The index says what the journal says, or one of them is not what it was.
-  if (piece.seq < batch.info().first_seq || number >= batch.records().size())
-    return damaged(piece, "is not in the batch that the index names");
+  const std::optional<std::size_t> found = batch.find(piece.seq);
+  if (!found) return damaged(piece, "is not in the batch that the index names");
+  const std::size_t number = *found;
   const Record& record = batch.records()[number];
   const bool in_base = (record.flags & kRecordInBase) != 0;
   if (record.disk != disk || piece.begin_bytes < record.offset_bytes ||
@@ -61,8 +61,8 @@ Result<LoadedPointer> ViewLoader::table_of(const ViewPiece& piece) const {
   const JournalSegment& segment = snapshot_->segments()[piece.segment];
   ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot_->open_segment(piece.segment));
   std::vector<std::byte> scratch;
-  Result<FrameTable> table =
-      read_frame_table(*file, segment.info, piece.frame_offset_bytes, segment.end_bytes, scratch);
+  Result<FrameTable> table = read_frame_table(*file, segment.info, piece.frame_offset_bytes,
+                                              segment.frames_limit_bytes(), scratch, BatchOrder::kAny);
   if (!table.ok())
     return std::move(table).error().with_context("segment '" + segment.name + "' at byte " +
                                                  std::to_string(piece.frame_offset_bytes));
@@ -87,7 +87,8 @@ Result<LoadedPointer> ViewLoader::batch_of(const ViewPiece& piece) const {
   location.segment = piece.segment;
   location.frame.offset_bytes = piece.frame_offset_bytes;
   location.frame.batch_bytes = piece.batch_bytes;
-  ASSIGN_OR_RETURN(loaded->reader, read_batch(*snapshot_, location, loaded->payload, Verify::kRecords));
+  ASSIGN_OR_RETURN(loaded->reader,
+                   read_batch(*snapshot_, location, loaded->payload, Verify::kRecords, BatchOrder::kAny));
   cache_.keep(key, loaded);
   return LoadedPointer(std::move(loaded));
 }
