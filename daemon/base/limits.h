@@ -120,6 +120,8 @@ inline constexpr std::size_t kFrozenFileSystemsMax = 64;
 inline constexpr std::size_t kOpenSegmentsMax = 64;
 // Index files of a store's segments a reader keeps open, likewise.
 inline constexpr std::size_t kOpenIndexesMax = 128;
+// Merges of segments and runs at a time, in the whole process: each has memory of its own (receiver.yaml, merge).
+inline constexpr unsigned kMergesMax = 1;
 // Pages of segment indexes kept in memory, all stores of a process together; the least recently used one goes for a
 // new one.
 inline constexpr std::size_t kIndexCacheBytesMax = 32u << 20;

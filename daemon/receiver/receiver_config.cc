@@ -23,6 +23,9 @@ constexpr std::uint64_t kRateMin = 64ull << 10;
 constexpr std::uint64_t kRateMax = 1ull << 40;
 constexpr ConfigRange kSegmentBytes{32ull << 20, 16ull << 30};
 constexpr ConfigRange kScrubEveryNs{1'000'000'000, 365ull * 24 * 3600 * 1'000'000'000};
+constexpr ConfigRange kMergeMemoryBytes{16ull << 20, 16ull << 30};
+constexpr ConfigRange kMergeFiles{2, 64};
+constexpr ConfigRange kMergeRunBytes{256ull << 20, 24ull << 30};
 constexpr ConfigRange kDeltaCacheBytes{0, kDeltaCacheBytesMax};
 
 bool is_numeric_address(const std::string& text) {
@@ -102,6 +105,11 @@ Result<ReceiverConfig> read_config(ConfigReader& reader) {
   ConfigMap scrub = root.map("scrub");
   config.scrub.bytes_per_second = read_rate(scrub, "rate", format_bytes_exact(config.scrub.bytes_per_second) + "/s");
   config.scrub.every_ns = scrub.duration_ns("every", config.scrub.every_ns, kScrubEveryNs);
+  ConfigMap merge = root.map("merge");
+  config.merge.bytes_per_second = read_rate(merge, "rate", format_bytes_exact(config.merge.bytes_per_second) + "/s");
+  config.merge.memory_bytes = merge.bytes("memory", config.merge.memory_bytes, kMergeMemoryBytes);
+  config.merge.files = merge.integer("files", config.merge.files, kMergeFiles);
+  config.merge.run_bytes_max = merge.bytes("run_bytes", config.merge.run_bytes_max, kMergeRunBytes);
   config.control_socket = root.path("control_socket", config.control_socket);
   config.log_level = read_log_level(root, config.log_level);
   RETURN_IF_ERROR(reader.finish());

@@ -8,6 +8,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/result.h"
 #include "daemon/node/node_client.h"
+#include "daemon/receiver/store_jobs.h"
 #include "daemon/receiver/store_scrubber.h"
 #include "daemon/wire/tls_context.h"
 
@@ -42,6 +43,7 @@ struct ReceiverConfig {
   std::vector<ReceiverStoreConfig> stores;
   std::uint64_t segment_bytes = 256ull << 20;
   ScrubSettings scrub;
+  MergeSettings merge;
   std::string control_socket = "/run/understudy/receiver.sock";
   LogLevel log_level = LogLevel::kInfo;
 };

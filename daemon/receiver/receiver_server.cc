@@ -120,9 +120,9 @@ class ReceiverServer::Impl final : public SessionHost {
       std::lock_guard lock(mutex_);
       tls_ = std::move(tls);
       for (auto slot = slots_.begin(); slot != slots_.end();) {
-        const auto same = std::find_if(
-            config.stores.begin(), config.stores.end(),
-            [&](const ReceiverStoreConfig& store) { return store.is_same_store(slot->second.config); });
+        const auto same =
+            std::find_if(config.stores.begin(), config.stores.end(),
+                         [&](const ReceiverStoreConfig& store) { return store.is_same_store(slot->second.config); });
         if (same != config.stores.end() && config.segment_bytes == config_.segment_bytes) {
           if (slot->second.session && slot->second.config.epoch != same->epoch) {
             slot->second.session->stop(ByeCode::kConfiguration, "another epoch was granted to the source");
@@ -148,6 +148,8 @@ class ReceiverServer::Impl final : public SessionHost {
       if (!slots_.contains(store.server)) add_store(store);
     }
     config_.scrub = config.scrub;
+    config_.merge = config.merge;
+    for (auto& [name, slot] : slots_) slot.worker->set_merge(config.merge);
     set_scrub(config);
     for (auto& [name, slot] : slots_) {
       if (slot.session) slot.session->set_limits(limits_of(slot.config));
@@ -276,7 +278,7 @@ class ReceiverServer::Impl final : public SessionHost {
     Slot slot;
     slot.config = store;
     slot.worker = std::make_shared<StoreWorker>(store.server, std::move(options), store_threads_, digest_threads_,
-                                                system_clock(), &job_threads_);
+                                                system_clock(), &job_threads_, config_.merge);
     slots_.emplace(store.server, std::move(slot));
   }
 

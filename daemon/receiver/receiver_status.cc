@@ -64,6 +64,10 @@ Json store_json(const StoreReport& report) {
   json["last_commit_time_ns"] = store.last_commit_wall_ns;
   json["queued_bytes"] = store.queued_bytes;
   json["indexes_written"] = store.jobs.indexes_written;
+  json["merges"] = store.jobs.merges;
+  json["merged_bytes"] = store.jobs.merged_bytes;
+  json["journal_files"] = store.jobs.files;
+  json["journal_files_kept"] = store.jobs.files_kept;
   json["segments_waiting"] = store.jobs.segments_waiting;
   json["jobs_error"] = store.jobs.last_error;
   json["last_error"] = store.last_error;

@@ -111,7 +111,8 @@ void StoreScrubber::run_pass(std::unique_lock<std::mutex>& lock, const std::stri
   Entry& begun = entries_.at(server);
   const std::uint64_t begin_ns = clock_.boot_ns();
   begun.due_ns = begin_ns + settings_.every_ns;
-  const StoreOptions options = begun.options;
+  StoreOptions options = begun.options;
+  options.keep = StoreOptions::Keep::kNothing;  // a pass takes days: nothing is kept for it
   begun.status.running = true;
   begun.status.done_bytes = begun.status.total_bytes = begun.status.damages_total = 0;
   begun.status.damages.clear();

@@ -41,14 +41,17 @@ Status make_directories(FileSystem& file_system, const std::string& path) {
 }  // namespace
 
 StoreWorker::StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor,
-                         StoreExecutor& digest_executor, const Clock& clock, StoreExecutor* jobs)
+                         StoreExecutor& digest_executor, const Clock& clock, StoreExecutor* jobs,
+                         const MergeSettings& merge)
     : server_name_(std::move(server_name)),
       options_(std::move(options)),
       executor_(executor),
       digest_executor_(digest_executor),
       clock_(clock) {
-  FileSystem& file_system = options_.file_system != nullptr ? *options_.file_system : posix_file_system();
-  if (jobs != nullptr) jobs_ = std::make_unique<StoreJobs>(server_name_, file_system, *jobs);
+  if (jobs != nullptr) {
+    jobs_ = std::make_unique<StoreJobs>(server_name_, options_, *jobs, clock);
+    jobs_->set_merge(merge);
+  }
   status_.server_name = server_name_;
   status_.directory = options_.directory;
   status_.state = "empty";
@@ -107,6 +110,10 @@ StoreStatus StoreWorker::status() const {
   status.queued_bytes = queued_bytes_;
   if (jobs_ != nullptr) status.jobs = jobs_->figures();
   return status;
+}
+
+void StoreWorker::set_merge(const MergeSettings& settings) {
+  if (jobs_ != nullptr) jobs_->set_merge(settings);
 }
 
 void StoreWorker::request_stop() {
@@ -269,12 +276,12 @@ void StoreWorker::open_store() {
   post_jobs();
 }
 
-// What was sealed since the last time needs an index.
+// What was sealed since the last time needs an index, and may be merged.
 void StoreWorker::post_jobs() {
   const std::size_t sealed = store_->sealed_segments();
   if (jobs_ == nullptr || sealed == sealed_segments_) return;
   sealed_segments_ = sealed;
-  jobs_->post(store_->snapshot());
+  jobs_->post(store_);
 }
 
 void StoreWorker::report_damage(const Damage& damage) {
@@ -431,6 +438,7 @@ StoreWorker::Progress StoreWorker::commit() {
     return Progress::kDone;
   }
   uncommitted_bytes_ = 0;
+  if (jobs_ != nullptr) jobs_->committed();
   if (full_) set_room();
   {
     std::lock_guard lock(mutex_);
@@ -447,6 +455,7 @@ StoreWorker::Progress StoreWorker::commit() {
 void StoreWorker::set_full(const Error& error) {
   if (full_) return;
   full_ = true;
+  if (jobs_ != nullptr) jobs_->set_room(false);
   const std::string text = "store '" + options_.directory + "' on the receiver has no room (" + error.message() +
                            "): acknowledging stopped, it goes on by itself when there is room";
   log_message(LogLevel::kError, kMessageStoreNoSpace, text + ", retrying in 1 s",
@@ -468,6 +477,7 @@ void StoreWorker::set_full(const Error& error) {
 
 void StoreWorker::set_room() {
   full_ = false;
+  if (jobs_ != nullptr) jobs_->set_room(true);
   const std::string text = "store '" + options_.directory + "' on the receiver has room again: acknowledging goes on";
   log_message(LogLevel::kNotice, kMessageStoreSpaceAgain, text, {{"UNDERSTUDY_SERVER", server_name_}});
   if (client_) client_->store_notice(Notice{false, kNoticeStoreFull, text});

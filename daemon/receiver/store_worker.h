@@ -80,7 +80,7 @@ class StoreWorker final : public StoreTask {
   // of `digest_executor`, so that appends do not wait for it. Background work (store_jobs.h) runs on `jobs`; null =
   // there is none. Executors and clock must outlive it.
   StoreWorker(std::string server_name, StoreOptions options, StoreExecutor& executor, StoreExecutor& digest_executor,
-              const Clock& clock = system_clock(), StoreExecutor* jobs = nullptr);
+              const Clock& clock = system_clock(), StoreExecutor* jobs = nullptr, const MergeSettings& merge = {});
   // stop().
   ~StoreWorker() override;
   StoreWorker(const StoreWorker&) = delete;
@@ -102,6 +102,7 @@ class StoreWorker final : public StoreTask {
   void detach(const StoreClient* client);
 
   StoreStatus status() const;
+  void set_merge(const MergeSettings& settings);
 
   // Takes what is queued, commits, closes the store; a store without room is given up on after one more try.
   void request_stop();
@@ -166,7 +167,7 @@ class StoreWorker final : public StoreTask {
   // Of turns only.
   bool opened_ = false;
   std::optional<Item> item_;               // under way; waits here while there is no room for it
-  std::unique_ptr<Store> store_;
+  std::shared_ptr<Store> store_;  // a job may hold it for the time of a turn
   std::optional<Error> open_error_;
   std::shared_ptr<StoreClient> client_;    // attached; null = nobody
   const StoreClient* rejected_ = nullptr;  // its batches are dropped: one of them was wrong

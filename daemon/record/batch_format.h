@@ -19,10 +19,15 @@ namespace understudy {
 inline constexpr std::uint64_t kBatchMagic = 0x4843544253444e55ull;
 inline constexpr std::uint16_t kBatchVersion = 1;
 // Flags this version knows. A reader ignores unknown compatible flags and refuses unknown incompatible ones by number.
-inline constexpr std::uint32_t kBatchCompatibleKnown = 0;
+inline constexpr std::uint32_t kBatchCompatibleKnown = 1;
+// BatchHeader::head is set.
+inline constexpr std::uint32_t kBatchHasHead = 1;
 // A GAP of reason `collapsed` is among the records: who does not know the reason is told so before the record.
 inline constexpr std::uint32_t kBatchHasCollapsedGap = 1u << 0;
-inline constexpr std::uint32_t kBatchIncompatibleKnown = kBatchHasCollapsedGap;
+// Records of a run in the order of their places on the disks; time_ns is each record's seq (FORMAT.md). Never a part of
+// a stream.
+inline constexpr std::uint32_t kBatchBlockOrder = 1u << 1;
+inline constexpr std::uint32_t kBatchIncompatibleKnown = kBatchHasCollapsedGap | kBatchBlockOrder;
 
 struct BatchHeader {
   le64 magic;
@@ -50,7 +55,7 @@ struct BatchHeader {
   le32 payload_stored_bytes;
   le64 table_checksum;          // bound (FORMAT.md) checksum of the stored table
   le64 payload_checksum;        // bound checksum of everything from the stored payloads to the end of the batch
-  std::uint8_t reserved1[32];   // zero
+  std::uint8_t head[32];  // with kBatchHasHead: the store's chain head once this batch was in; else zero
   le64 header_checksum;         // xxh3-64 of the header up to here
 };
 static_assert(sizeof(BatchHeader) == 192 && alignof(BatchHeader) == 1);

@@ -24,7 +24,7 @@ std::string hex_word(std::uint32_t value) {
   return text;
 }
 
-Status check_identity(const BatchHeader& header) {
+Status check_identity(const BatchHeader& header, BatchOrder order) {
   if (header.magic != kBatchMagic) return corrupt("no batch begins here (wrong magic)");
   // A newer version is told apart from damage by its checksum, which has the same place in every version.
   if (batch_header_checksum(header) != header.header_checksum) return corrupt("header checksum does not match");
@@ -35,6 +35,8 @@ Status check_identity(const BatchHeader& header) {
   if (const std::uint32_t unknown = header.incompatible_flags & ~kBatchIncompatibleKnown; unknown != 0)
     return Error(ErrorKind::kUnsupported, "read batch: unknown incompatible flags " + hex_word(unknown) +
                                               "; a newer program wrote this, update this one");
+  if (order == BatchOrder::kStream && (header.incompatible_flags & kBatchBlockOrder) != 0)
+    return corrupt("a batch of a run's blocks is not a part of a stream");
   return ok_status();
 }
 
@@ -65,12 +67,12 @@ Status check_lengths(const BatchHeader& header) {
   return ok_status();
 }
 
-Result<BatchHeader> read_header(std::span<const std::byte> data) {
+Result<BatchHeader> read_header(std::span<const std::byte> data, BatchOrder order) {
   if (data.size() < kBatchHeaderBytes)
     return corrupt("cut off in the header: " + number(data.size()) + " bytes of " + number(kBatchHeaderBytes));
   BatchHeader header;
   std::memcpy(&header, data.data(), sizeof(header));
-  RETURN_IF_ERROR(check_identity(header));
+  RETURN_IF_ERROR(check_identity(header, order));
   RETURN_IF_ERROR(check_lengths(header));
   return header;
 }
@@ -80,6 +82,11 @@ BatchInfo info_of(const BatchHeader& header) {
   std::memcpy(info.server.bytes.data(), header.server, sizeof(header.server));
   info.first_seq = header.first_seq;
   info.record_count = header.record_count;
+  if ((header.compatible_flags & kBatchHasHead) != 0) {
+    info.head.emplace();
+    std::memcpy(info.head->data(), header.head, sizeof(header.head));
+  }
+  info.block_order = (header.incompatible_flags & kBatchBlockOrder) != 0;
   info.epoch = header.epoch;
   info.generation = header.generation;
   std::memcpy(info.cursor.capture_id.bytes.data(), header.capture_id, sizeof(header.capture_id));
@@ -107,8 +114,14 @@ const char* contradiction_in(const BatchTableEntry& entry) {
   if (in_base && (kind != RecordKind::kCopy || (entry.flags & kRecordInitial) == 0 || payload != 0 ||
                   (entry.flags & kRecordZeros) != 0))
     return "only the payload of an initial copy can lie in a base image";
+  const bool in_run = (entry.flags & kRecordInRun) != 0;
+  if (in_run &&
+      ((kind != RecordKind::kWrite && kind != RecordKind::kCopy) || payload != 0 || in_base ||
+       (entry.flags & kRecordZeros) != 0 || entry.length_bytes == 0 || entry.length_bytes > kRecordPayloadBytesMax))
+    return "only the payload of a write or copy can lie in a run's blocks";
   switch (kind) {
     case RecordKind::kWrite:
+      if (in_run) return nullptr;
       return payload == entry.length_bytes && payload != 0 ? nullptr : "payload is not as long as the extent";
     case RecordKind::kZero:
       return payload == 0 && entry.length_bytes != 0 ? nullptr : "a zero record needs just an extent";
@@ -117,7 +130,7 @@ const char* contradiction_in(const BatchTableEntry& entry) {
       if ((entry.flags & kRecordZeros) != 0) return payload == 0 ? nullptr : "copy of zeros has a payload";
       if (in_base)
         return entry.length_bytes <= kRecordPayloadBytesMax ? nullptr : "extent is longer than a record may have";
-      return payload == entry.length_bytes ? nullptr : "payload is not as long as the extent";
+      return in_run || payload == entry.length_bytes ? nullptr : "payload is not as long as the extent";
     case RecordKind::kBarrier:
     case RecordKind::kHeal:
       return payload == 0 && entry.length_bytes == 0 ? nullptr : "neither payload nor extent belong here";
@@ -140,6 +153,8 @@ Status parse_table(std::span<const std::byte> table, const BatchHeader& header, 
     std::memcpy(&entry, table.data() + i * sizeof(entry), sizeof(entry));
     if (const char* reason = contradiction_in(entry))
       return corrupt("record " + number(header.first_seq + i) + ": " + reason);
+    if ((header.incompatible_flags & kBatchBlockOrder) != 0 && entry.payload_bytes == 0)
+      return corrupt("record " + number(header.first_seq + i) + ": without payload among a run's blocks");
     Record& record = records[i];
     record.kind = static_cast<RecordKind>(entry.kind);
     record.flags = entry.flags;
@@ -189,7 +204,7 @@ Status check_payloads(const std::vector<Record>& records, Seq first_seq) {
   for (std::size_t i = 0; i < records.size(); ++i) {
     const Record& record = records[i];
     if (record.payload.empty()) {
-      if (record.checksum != 0 && (record.flags & kRecordInBase) == 0)
+      if (record.checksum != 0 && (record.flags & (kRecordInBase | kRecordInRun)) == 0)
         return corrupt("record " + number(first_seq + i) + ": has a checksum but no payload");
     } else if (xxh3_64(record.payload) != record.checksum) {
       return corrupt("record " + number(first_seq + i) + " (" + std::string(record_kind_name(record.kind)) + ", disk " +
@@ -202,21 +217,21 @@ Status check_payloads(const std::vector<Record>& records, Seq first_seq) {
 
 }  // namespace
 
-Result<BatchInfo> BatchReader::peek(std::span<const std::byte> data) {
-  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data));
+Result<BatchInfo> BatchReader::peek(std::span<const std::byte> data, BatchOrder order) {
+  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data, order));
   return info_of(header);
 }
 
-Result<BatchReader> BatchReader::decode_table(std::span<const std::byte> data) {
-  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data));
+Result<BatchReader> BatchReader::decode_table(std::span<const std::byte> data, BatchOrder order) {
+  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data, order));
   BatchReader reader;
   reader.info_ = info_of(header);
   RETURN_IF_ERROR(read_table(data, header, reader.records_, reader.payload_bytes_));
   return reader;
 }
 
-Result<BatchReader> BatchReader::decode(std::span<const std::byte> data, Verify verify) {
-  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data));
+Result<BatchReader> BatchReader::decode(std::span<const std::byte> data, Verify verify, BatchOrder order) {
+  ASSIGN_OR_RETURN(const BatchHeader header, read_header(data, order));
   if (data.size() < header.encoded_bytes)
     return corrupt("cut off: " + number(data.size()) + " bytes of " + number(header.encoded_bytes));
   BatchReader reader;

@@ -66,6 +66,8 @@ void BatchWriter::start(const Uuid& server, Seq first_seq, std::uint64_t epoch, 
   epoch_ = epoch;
   generation_ = generation;
   cursor_ = CaptureCursor{};
+  block_order_ = false;
+  head_.reset();
   raw_payload_bytes_ = 0;
 }
 
@@ -107,7 +109,8 @@ BatchInfo BatchWriter::encode(const Compression& table_compression, const Compre
   header.magic = kBatchMagic;
   header.version = kBatchVersion;
   header.header_bytes = static_cast<std::uint16_t>(kBatchHeaderBytes);
-  if (has_collapsed_gap(records_)) header.incompatible_flags = kBatchHasCollapsedGap;
+  header.incompatible_flags =
+      (has_collapsed_gap(records_) ? kBatchHasCollapsedGap : 0) | (block_order_ ? kBatchBlockOrder : 0);
   header.table_codec = static_cast<std::uint8_t>(table_codec);
   header.payload_codec = static_cast<std::uint8_t>(payload_codec);
   std::memcpy(header.server, server_.bytes.data(), sizeof(header.server));
@@ -120,6 +123,10 @@ BatchInfo BatchWriter::encode(const Compression& table_compression, const Compre
   header.first_time_ns = records_.front().time_ns;
   header.last_time_ns = records_.back().time_ns;
   header.record_count = record_count();
+  if (head_) {
+    header.compatible_flags = kBatchHasHead;
+    std::memcpy(header.head, head_->data(), sizeof(header.head));
+  }
   header.encoded_bytes = static_cast<std::uint32_t>(out.size() - start);
   header.table_raw_bytes = static_cast<std::uint32_t>(table.size());
   header.table_stored_bytes = static_cast<std::uint32_t>(table_end - start - kBatchHeaderBytes);
@@ -132,7 +139,7 @@ BatchInfo BatchWriter::encode(const Compression& table_compression, const Compre
   header.header_checksum = batch_header_checksum(header);
   std::memcpy(out.data() + start, &header, sizeof(header));
 
-  Result<BatchInfo> info = BatchReader::peek(batch);  // what a reader will make of it
+  Result<BatchInfo> info = BatchReader::peek(batch, BatchOrder::kAny);  // what a reader will make of it
   return std::move(info).value();
 }
 

@@ -36,7 +36,8 @@ inline constexpr std::uint8_t kRecordDiscard = 1 << 1;      // ZERO that came fr
 inline constexpr std::uint8_t kRecordZeros = 1 << 2;        // COPY of an extent that reads as zeros: no payload
 inline constexpr std::uint8_t kRecordInitial = 1 << 3;      // COPY of the very first full copy: goes to the base image
 inline constexpr std::uint8_t kRecordInBase = 1 << 4;       // stored only: the payload lies in the base image
-inline constexpr std::uint8_t kRecordFlagsKnown = 0x1f;
+inline constexpr std::uint8_t kRecordInRun = 1 << 5;    // stored only: the payload lies in the blocks of the run
+inline constexpr std::uint8_t kRecordFlagsKnown = 0x3f;
 
 // A record, payload not owned.
 struct Record {

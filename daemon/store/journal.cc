@@ -4,13 +4,12 @@
 #include <algorithm>
 
 #include "daemon/base/limits.h"
+#include "daemon/store/manifest.h"
 #include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store_paths.h"
 
 namespace understudy {
 namespace {
-
-constexpr std::size_t kDigestPieceBytes = 1 << 20;
 
 bool needs_payload(const BatchReader& table) {
   return std::any_of(table.records().begin(), table.records().end(), [](const Record& record) {
@@ -22,7 +21,7 @@ bool needs_payload(const BatchReader& table) {
 
 JournalSnapshot::JournalSnapshot(FileSystem& file_system, std::string directory, std::string base_directory,
                                  StoreIdentity identity, StreamPosition position, std::vector<JournalSegment> segments,
-                                 std::vector<Damage> damage)
+                                 std::vector<Damage> damage, std::uint64_t layout, std::shared_ptr<const StorePin> pin)
     : file_system_(file_system),
       directory_(std::move(directory)),
       base_directory_(std::move(base_directory)),
@@ -30,25 +29,27 @@ JournalSnapshot::JournalSnapshot(FileSystem& file_system, std::string directory,
       position_(std::move(position)),
       segments_(std::move(segments)),
       damage_(std::move(damage)),
+      layout_(layout),
+      pin_(std::move(pin)),
       index_files_(std::make_shared<FileCache>(file_system, kOpenIndexesMax)) {}
 
 std::uint64_t JournalSnapshot::journal_bytes() const {
   std::uint64_t bytes = 0;
-  for (const JournalSegment& segment : segments_) bytes += segment.end_bytes;
+  for (const JournalSegment& segment : segments_) bytes += segment.file_bytes();
   return bytes;
 }
 
 Result<std::shared_ptr<const File>> JournalSnapshot::open_segment(std::size_t index) const {
   CHECK_LT(index, segments_.size());
   const std::lock_guard lock(mutex_);
+  if (const auto held = held_files_.find(index); held != held_files_.end()) return held->second;
   const auto it = std::find_if(open_segments_.begin(), open_segments_.end(),
                                [&](const auto& entry) { return entry.first == index; });
   if (it != open_segments_.end()) {
     open_segments_.splice(open_segments_.begin(), open_segments_, it);
     return open_segments_.front().second;
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<File> file,
-                   file_system_.open(journal_path(directory_) + "/" + segments_[index].name, FileMode::kRead));
+  ASSIGN_OR_RETURN(std::unique_ptr<File> file, file_system_.open(segment_path(index), FileMode::kRead));
   open_segments_.emplace_front(index, std::shared_ptr<const File>(std::move(file)));
   if (open_segments_.size() > kOpenSegmentsMax) open_segments_.pop_back();
   return open_segments_.front().second;
@@ -75,6 +76,39 @@ std::uint64_t JournalSnapshot::base_allocated_bytes() const {
   return bytes;
 }
 
+std::string JournalSnapshot::segment_path(std::size_t index) const {
+  const JournalSegment& segment = segments_[index];
+  return (segment.is_run() ? runs_path(directory_) : journal_path(directory_)) + "/" + segment.name;
+}
+
+Result<bool> JournalSnapshot::is_superseded(std::size_t index) const {
+  ASSIGN_OR_RETURN(const Manifest manifest, read_manifest(file_system_, directory_));
+  const JournalSegment& segment = segments_[index];
+  if (!is_in_run(manifest, segment.info.first_seq)) return false;
+  return !segment.is_run() || std::none_of(manifest.runs.begin(), manifest.runs.end(), [&](const ManifestRun& run) {
+    return run.first_seq == segment.info.first_seq && run.last_seq == segment.run->last_seq;
+  });
+}
+
+// The files, and of segments the indexes: both go away together.
+Status JournalSnapshot::hold_files() const {
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, open_segment(i));
+    {
+      const std::lock_guard lock(mutex_);
+      held_files_.emplace(i, file);
+    }
+    if (!segments_[i].is_run() && i + 1 < segments_.size()) {
+      Result<std::unique_ptr<File>> index =
+          file_system_.open(journal_directory() + "/" + index_name(segments_[i].info.first_seq), FileMode::kRead);
+      if (!index.ok()) continue;
+      const std::lock_guard lock(mutex_);
+      held_indexes_.emplace(i, std::move(*index));
+    }
+  }
+  return ok_status();
+}
+
 std::string JournalSnapshot::journal_directory() const { return journal_path(directory_); }
 
 std::size_t JournalSnapshot::segment_of(Seq seq) const {
@@ -85,15 +119,30 @@ std::size_t JournalSnapshot::segment_of(Seq seq) const {
   return it == segments_.begin() ? 0 : static_cast<std::size_t>(it - segments_.begin()) - 1;
 }
 
+std::shared_ptr<const File> JournalSnapshot::index_file(std::size_t index, const std::string& name) const {
+  const JournalSegment& segment = segments_[index];
+  {
+    const std::lock_guard lock(mutex_);
+    const auto held = held_files_.find(index);
+    if (segment.is_run() && held != held_files_.end())
+      return std::make_shared<FileTail>(held->second, segment.run->index_offset_bytes);
+    const auto held_index = held_indexes_.find(index);
+    if (held_index != held_indexes_.end()) return held_index->second;
+  }
+  const std::string path = segment.is_run() ? segment_path(index) : journal_directory() + "/" + name;
+  index_files_->forget(path);  // a damaged file may have been replaced since
+  auto file = std::make_shared<CachedFile>(index_files_, path);
+  if (!segment.is_run()) return file;
+  return std::make_shared<FileTail>(std::move(file), segment.run->index_offset_bytes);
+}
+
 Result<std::shared_ptr<const SegmentIndex>> JournalSnapshot::open_segment_index(std::size_t index) const {
   CHECK_LT(index, segments_.size());
   const SegmentInfo& info = segments_[index].info;
-  const std::string name = index_name(info.first_seq);
+  const bool is_run = segments_[index].is_run();
+  const std::string name = is_run ? segments_[index].name : index_name(info.first_seq);
   if (index + 1 == segments_.size()) return Error(ErrorKind::kNotFound, "segment '" + name + "' is not sealed");
-  const std::string path = journal_directory() + "/" + name;
-  index_files_->forget(path);  // a damaged file may have been replaced since
-  Result<std::shared_ptr<const SegmentIndex>> opened =
-      SegmentIndex::open(std::make_shared<CachedFile>(index_files_, path));
+  Result<std::shared_ptr<const SegmentIndex>> opened = SegmentIndex::open(index_file(index, name));
   if (!opened.ok()) return std::move(opened).error().with_context("'" + name + "'");
   const SegmentIndex& found = **opened;
   const SegmentInfo& next = segments_[index + 1].info;
@@ -178,6 +227,19 @@ JournalReader::JournalReader(std::shared_ptr<const JournalSnapshot> snapshot) : 
 JournalReader::JournalReader(std::shared_ptr<const JournalSnapshot> snapshot, const BatchLocation& from)
     : snapshot_(std::move(snapshot)), segment_(from.segment), offset_bytes_(from.frame.offset_bytes) {}
 
+Result<JournalReader> JournalReader::from_seq(std::shared_ptr<const JournalSnapshot> snapshot, Seq seq) {
+  BatchLocation location;
+  location.segment = static_cast<std::uint32_t>(snapshot->segment_of(seq));
+  location.frame.offset_bytes = snapshot->segments()[location.segment].info.frames_offset_bytes;
+  // The newest segment has no index yet; that of another may be missing: then it is read from its beginning.
+  const Result<std::shared_ptr<const SegmentIndex>> index = snapshot->open_segment_index(location.segment);
+  if (index.ok())
+    if (const Result<std::vector<IndexedPlace>> places = (*index)->places(); places.ok())
+      for (const IndexedPlace& place : *places)
+        if (place.before.seq < seq) location.frame.offset_bytes = place.frame_offset_bytes;
+  return JournalReader(std::move(snapshot), location);
+}
+
 Result<std::unique_ptr<JournalReader::Entry>> JournalReader::next() {
   const std::vector<JournalSegment>& segments = snapshot_->segments();
   while (segment_ < segments.size()) {
@@ -207,23 +269,16 @@ Result<std::unique_ptr<JournalReader::Entry>> JournalReader::next() {
 
 Result<Sha256Digest> digest_last_segment(const JournalSnapshot& snapshot) {
   if (snapshot.segments().empty()) return Sha256Digest{};
+  const JournalSegment& last = snapshot.segments().back();
+  if (last.is_run()) return last.run->last_digest;
   ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot.open_segment(snapshot.segments().size() - 1));
-  const std::uint64_t end = snapshot.segments().back().end_bytes;
-  Sha256 digest;
-  std::vector<std::byte> piece(kDigestPieceBytes);
-  for (std::uint64_t at = 0; at < end;) {
-    const auto part = std::span(piece).first(std::min<std::uint64_t>(piece.size(), end - at));
-    ASSIGN_OR_RETURN(const std::size_t got, file->read(at, part));
-    if (got != part.size())
-      return Error(ErrorKind::kCorrupt, "segment '" + snapshot.segments().back().name + "' is shorter than it was");
-    digest.update(part);
-    at += part.size();
-  }
-  return digest.digest();
+  Result<Sha256Digest> digest = digest_file(*file, last.end_bytes);
+  if (!digest.ok()) return std::move(digest).error().with_context("segment '" + last.name + "'");
+  return digest;
 }
 
 Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocation& location,
-                               std::vector<std::byte>& stored, Verify verify) {
+                               std::vector<std::byte>& stored, Verify verify, BatchOrder order) {
   ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot.open_segment(location.segment));
   const std::string& name = snapshot.segments()[location.segment].name;
   const auto named = [&](Error error) {
@@ -232,12 +287,36 @@ Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocat
   };
   if (Status status = read_frame_batch(*file, location.frame, stored); !status.ok())
     return named(std::move(status).error());
-  Result<BatchReader> batch = BatchReader::decode(stored, verify);
+  Result<BatchReader> batch = BatchReader::decode(stored, verify, order);
   if (!batch.ok()) return named(std::move(batch).error());
   if ((location.frame.first_seq != 0 && batch->info().first_seq != location.frame.first_seq) ||
       batch->info().encoded_bytes != location.frame.batch_bytes || batch->info().server != snapshot.identity().server)
     return named(Error(ErrorKind::kCorrupt, "another batch lies here"));
   return batch;
+}
+
+Result<BatchReader> read_payload_batch(const JournalSnapshot& snapshot, Seq seq, std::uint16_t disk,
+                                       std::uint64_t offset_bytes, const FrameInfo& frame,
+                                       std::vector<std::byte>& stored) {
+  BatchLocation location;
+  location.segment = static_cast<std::uint32_t>(snapshot.segment_of(seq));
+  location.frame = frame;
+  const JournalSegment& segment = snapshot.segments()[location.segment];
+  if (!segment.is_run()) return read_batch(snapshot, location, stored, Verify::kRecords);
+  std::vector<IndexedExtent> extents;
+  RETURN_IF_ERROR(snapshot.with_segment_index(location.segment, [&](const SegmentIndex& index) {
+    extents.clear();
+    return index.collect(disk, offset_bytes, offset_bytes + 1, seq, extents);
+  }));
+  for (const IndexedExtent& extent : extents) {
+    if (extent.seq != seq || extent.kind != ExtentKind::kData) continue;
+    location.frame = FrameInfo{};
+    location.frame.offset_bytes = extent.frame_offset_bytes;
+    location.frame.batch_bytes = extent.batch_bytes;
+    return read_batch(snapshot, location, stored, Verify::kRecords, BatchOrder::kAny);
+  }
+  return Error(ErrorKind::kCorrupt,
+               "run '" + segment.name + "': its index does not know record " + std::to_string(seq));
 }
 
 }  // namespace understudy

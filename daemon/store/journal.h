@@ -19,22 +19,35 @@
 #include "daemon/record/batch.h"
 #include "daemon/store/file_cache.h"
 #include "daemon/store/file_system.h"
+#include "daemon/store/run_reader.h"
 #include "daemon/store/segment_index.h"
 #include "daemon/store/segment_reader.h"
 #include "daemon/store/store.h"
+#include "daemon/store/store_pin.h"
 
 namespace understudy {
 
+// A segment, or a run that stands for several: then `info` is that of the first of them, and a reader of its frames
+// finds the same batches, flagged where their payloads lie in the run's blocks.
 struct JournalSegment {
   std::string name;
   SegmentInfo info;
-  std::uint64_t end_bytes = 0;  // of what is durable
+  std::uint64_t end_bytes = 0;                   // of what is durable, in a run of its stream part
+  std::shared_ptr<const RunInfo> run = nullptr;  // null = a segment
+  Sha256Digest run_digest{};                     // of the whole run, as the MANIFEST says
+
+  bool is_run() const { return run != nullptr; }
+  std::uint64_t last_number() const { return is_run() ? run->last_number : info.number; }
+  std::uint64_t file_bytes() const { return is_run() ? run->file_bytes : end_bytes; }
+  // Where frames may lie, those with blocks included.
+  std::uint64_t frames_limit_bytes() const { return is_run() ? run->blocks_end_bytes : end_bytes; }
 };
 
 class JournalSnapshot {
  public:
   JournalSnapshot(FileSystem& file_system, std::string directory, std::string base_directory, StoreIdentity identity,
-                  StreamPosition position, std::vector<JournalSegment> segments, std::vector<Damage> damage);
+                  StreamPosition position, std::vector<JournalSegment> segments, std::vector<Damage> damage,
+                  std::uint64_t layout = 0, std::shared_ptr<const StorePin> pin = nullptr);
 
   const StoreIdentity& identity() const { return identity_; }
   const StreamPosition& position() const { return position_; }
@@ -44,8 +57,15 @@ class JournalSnapshot {
   std::uint64_t journal_bytes() const;
 
   std::string journal_directory() const;
+  std::string segment_path(std::size_t index) const;
+  // Counts the changes of which files there are.
+  std::uint64_t layout() const { return layout_; }
+  // Whether a run of now stands for a segment or run of this snapshot, so that its file may be gone.
+  Result<bool> is_superseded(std::size_t index) const;
+  // Opens every file of the journal and keeps it open: for a reader that nothing else keeps them for.
+  Status hold_files() const;
 
-  // Opened on first use; the newest few stay open.
+  // Of segments and runs. Opened on first use; the newest few stay open.
   Result<std::shared_ptr<const File>> open_segment(std::size_t index) const;
 
   // The index of a segment: its file, when there is a good one, else one made in memory from the segment's tables and
@@ -80,8 +100,13 @@ class JournalSnapshot {
   mutable std::mutex mutex_;
   mutable std::list<std::pair<std::size_t, std::shared_ptr<const File>>> open_segments_;  // newest use first
   mutable std::map<std::uint16_t, std::shared_ptr<const File>> open_bases_;
+  std::uint64_t layout_ = 0;
+  std::shared_ptr<const StorePin> pin_;
+  mutable std::map<std::size_t, std::shared_ptr<const File>> held_files_;
+  mutable std::map<std::size_t, std::shared_ptr<const File>> held_indexes_;
 
   Result<Indexed> scan_index(std::size_t index) const;
+  std::shared_ptr<const File> index_file(std::size_t index, const std::string& name) const;
   std::shared_ptr<FileCache> index_files_;
   mutable std::mutex index_mutex_;  // before mutex_
   mutable std::map<std::size_t, Indexed> indexes_;
@@ -125,6 +150,8 @@ class JournalReader {
   // Begins with the first batch, or at a batch found before.
   explicit JournalReader(std::shared_ptr<const JournalSnapshot> snapshot);
   JournalReader(std::shared_ptr<const JournalSnapshot> snapshot, const BatchLocation& from);
+  // Begins at or before the batch that holds record `seq`, which exists.
+  static Result<JournalReader> from_seq(std::shared_ptr<const JournalSnapshot> snapshot, Seq seq);
 
   using Entry = JournalEntry;
   // nullptr = the end. An Error names the segment, and damage() then says what is affected; there is no way to go on.
@@ -136,7 +163,7 @@ class JournalReader {
   std::shared_ptr<const File> file_;
   std::optional<SegmentEntryReader> reader_;  // of file_
   std::size_t segment_ = 0;
-  std::uint64_t offset_bytes_ = 0;            // where to begin; 0 = with the segment
+  std::uint64_t offset_bytes_ = 0;  // where to begin; 0 = with the segment
   std::optional<Damage> damage_;
 };
 
@@ -146,6 +173,12 @@ Result<Sha256Digest> digest_last_segment(const JournalSnapshot& snapshot);
 // The whole batch at a location, checked; `stored` holds its bytes and must live as long as the reader. Of the frame,
 // offset and batch_bytes are needed; first_seq is checked unless it is 0.
 Result<BatchReader> read_batch(const JournalSnapshot& snapshot, const BatchLocation& location,
-                               std::vector<std::byte>& stored, Verify verify);
+                               std::vector<std::byte>& stored, Verify verify, BatchOrder order = BatchOrder::kStream);
+
+// The batch that holds the payload of record `seq`, which covers byte `offset_bytes` of `disk`, wherever it lies: in
+// the batch of the stream or, when that is in a run, in one of its blocks.
+Result<BatchReader> read_payload_batch(const JournalSnapshot& snapshot, Seq seq, std::uint16_t disk,
+                                       std::uint64_t offset_bytes, const FrameInfo& frame,
+                                       std::vector<std::byte>& stored);
 
 }  // namespace understudy

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/store/manifest.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -77,7 +78,52 @@ Status check_version(const Fields& fields, Manifest& manifest) {
   return ok_status();
 }
 
+std::string run_key(Seq first_seq) {
+  char key[32];
+  std::snprintf(key, sizeof(key), "run-%020llu", static_cast<unsigned long long>(first_seq));
+  return key;
+}
+
+std::optional<Sha256Digest> parse_digest(std::string_view hex) {
+  Sha256Digest digest;
+  if (hex.size() != 2 * digest.size()) return std::nullopt;
+  for (std::size_t i = 0; i < hex.size(); ++i) {
+    const char c = hex[i];
+    const int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (value < 0) return std::nullopt;
+    digest[i / 2] = i % 2 == 0 ? static_cast<std::byte>(value << 4) : digest[i / 2] | static_cast<std::byte>(value);
+  }
+  return digest;
+}
+
+// Runs stand in the order of their keys, which is that of their records.
+Result<std::vector<ManifestRun>> take_runs(const Fields& fields) {
+  std::vector<ManifestRun> runs;
+  for (const auto& [key, value] : fields) {
+    if (!key.starts_with("run-")) continue;
+    const std::string_view text(value);
+    const std::size_t first = text.find(' ');
+    const std::size_t second = first == std::string_view::npos ? first : text.find(' ', first + 1);
+    if (second == std::string_view::npos) return corrupt("'" + printable(key) + "' is no run");
+    const std::optional<Seq> first_seq = parse_unsigned(std::string_view(key).substr(4));
+    const std::optional<Seq> last_seq = parse_unsigned(text.substr(0, first));
+    const std::optional<std::uint64_t> bytes = parse_unsigned(text.substr(first + 1, second - first - 1));
+    const std::optional<Sha256Digest> digest = parse_digest(text.substr(second + 1));
+    if (!first_seq || !last_seq || !bytes || !digest || *first_seq == 0 || *last_seq < *first_seq ||
+        key != run_key(*first_seq) || (!runs.empty() && runs.back().last_seq >= *first_seq))
+      return corrupt("'" + printable(key) + "' is no run that can follow");
+    runs.push_back({*first_seq, *last_seq, *bytes, *digest});
+  }
+  return runs;
+}
+
 }  // namespace
+
+bool is_in_run(const Manifest& manifest, Seq seq) {
+  const auto behind = std::upper_bound(manifest.runs.begin(), manifest.runs.end(), seq,
+                                       [](Seq wanted, const ManifestRun& run) { return wanted < run.first_seq; });
+  return behind != manifest.runs.begin() && std::prev(behind)->last_seq >= seq;
+}
 
 std::string encode_manifest(const Manifest& manifest) {
   CHECK(is_valid_name(manifest.identity.server_name));
@@ -96,6 +142,10 @@ std::string encode_manifest(const Manifest& manifest) {
   line("epoch", std::to_string(manifest.identity.epoch));
   line("segment-bytes-max", std::to_string(manifest.segment_bytes_max));
   line("durable-seq", std::to_string(manifest.durable_seq));
+  if (manifest.layout != 0) line("layout", std::to_string(manifest.layout));
+  for (const ManifestRun& run : manifest.runs)
+    line(run_key(run.first_seq),
+         std::to_string(run.last_seq) + " " + std::to_string(run.file_bytes) + " " + to_hex(run.digest));
   if (!manifest.base_directory.empty()) line("base-directory", manifest.base_directory);
   line("checksum", hex64(xxh3_64(std::as_bytes(std::span(text)))));
   return text;
@@ -119,6 +169,10 @@ Result<Manifest> decode_manifest(std::span<const std::byte> bytes) {
   ASSIGN_OR_RETURN(manifest.identity.epoch, take_number(fields, "epoch"));
   ASSIGN_OR_RETURN(manifest.segment_bytes_max, take_number(fields, "segment-bytes-max"));
   ASSIGN_OR_RETURN(manifest.durable_seq, take_number(fields, "durable-seq"));
+  if (fields.contains("layout")) {
+    ASSIGN_OR_RETURN(manifest.layout, take_number(fields, "layout"));
+  }
+  ASSIGN_OR_RETURN(manifest.runs, take_runs(fields));
   const auto name = fields.find("server-name");
   if (name == fields.end() || !is_valid_name(name->second)) return corrupt("'server-name' is missing or no valid name");
   manifest.identity.server_name = name->second;

@@ -159,12 +159,15 @@ class PosixFileSystem final : public FileSystem {
   }
 
   Result<std::unique_ptr<FileLock>> lock(const std::string& path) override {
-    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    // Another user's: reading is enough to see whether it is held.
+    if (!fd.valid() && errno == EACCES) fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid()) return error_of("open lock", path);
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) return error_of("lock", path);
       return Error(ErrorKind::kBusy, "lock '" + path + "': held by " + holder_of(fd.get()), EWOULDBLOCK);
     }
+    (void)!::fchmod(fd.get(), 0644);  // whatever the umask says; who may come here at all says the directory
     // Who holds it is only information: that it can't be written does not matter.
     const std::string holder = std::to_string(::getpid()) + " (" + program_invocation_short_name + ")\n";
     if (::ftruncate(fd.get(), 0) == 0) (void)!::pwrite(fd.get(), holder.data(), holder.size(), 0);

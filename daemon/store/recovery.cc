@@ -17,13 +17,20 @@ struct SegmentFile {
   Seq first_seq = 0;
   std::unique_ptr<File> file;
   std::uint64_t size_bytes = 0;
+  const ManifestRun* run = nullptr;  // null = a segment
 };
 
-Result<std::vector<SegmentFile>> list_segments(FileSystem& file_system, const std::string& journal) {
+// Segments that a run stands for may be there still: they do not count.
+Result<std::vector<SegmentFile>> list_segments(FileSystem& file_system, const std::string& journal,
+                                               const Manifest& manifest) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system.list(journal));
   std::vector<SegmentFile> files;
-  for (const std::string& name : names)
-    if (const std::optional<Seq> first_seq = parse_segment_name(name)) files.push_back({name, *first_seq, nullptr, 0});
+  for (const ManifestRun& run : manifest.runs)
+    files.push_back({run_name(run.first_seq, run.last_seq), run.first_seq, nullptr, 0, &run});
+  for (const std::string& name : names) {
+    const std::optional<Seq> first_seq = parse_segment_name(name);
+    if (first_seq && !is_in_run(manifest, *first_seq)) files.push_back({name, *first_seq, nullptr, 0, nullptr});
+  }
   std::sort(files.begin(), files.end(),
             [](const SegmentFile& a, const SegmentFile& b) { return a.first_seq < b.first_seq; });
   return files;
@@ -119,10 +126,14 @@ class SegmentScan {
 class Recovery {
  public:
   Recovery(FileSystem& file_system, const std::string& directory, const Manifest& manifest, OpenMode mode)
-      : file_system_(file_system), journal_(journal_path(directory)), manifest_(manifest), mode_(mode) {}
+      : file_system_(file_system),
+        journal_(journal_path(directory)),
+        runs_(runs_path(directory)),
+        manifest_(manifest),
+        mode_(mode) {}
 
   Result<RecoveredJournal> run() {
-    ASSIGN_OR_RETURN(files_, list_segments(file_system_, journal_));
+    ASSIGN_OR_RETURN(files_, list_segments(file_system_, journal_, manifest_));
     for (std::size_t i = 0; i < files_.size(); ++i) {
       ASSIGN_OR_RETURN(const bool usable, take_header(i));
       if (!usable) break;
@@ -144,6 +155,7 @@ class Recovery {
   // Opens file i and checks its header against the one before it. false = nothing from here on is usable.
   Result<bool> take_header(std::size_t i) {
     SegmentFile& file = files_[i];
+    if (file.run != nullptr) return take_run(file);
     const std::string path = journal_ + "/" + file.name;
     ASSIGN_OR_RETURN(file.file, file_system_.open(path, FileMode::kRead));
     ASSIGN_OR_RETURN(file.size_bytes, file.file->size());
@@ -157,8 +169,38 @@ class Recovery {
       add_damage(file.name, 0, file.size_bytes, file.first_seq, reason);
       return false;
     }
-    if (!result_.segments.empty() && !check_previous(i, *info)) return false;
+    if (!result_.segments.empty() && !check_previous(file, *info)) return false;
     result_.segments.push_back(JournalSegment{file.name, std::move(*info), file.size_bytes});
+    return true;
+  }
+
+  // A run was complete before the MANIFEST named it: whatever is wrong with it is damage.
+  Result<bool> take_run(SegmentFile& file) {
+    const auto damaged = [&](const std::string& reason) {
+      add_damage(file.name, 0, file.run->file_bytes, file.first_seq, reason);
+      return false;
+    };
+    Result<std::unique_ptr<File>> opened = file_system_.open(runs_ + "/" + file.name, FileMode::kRead);
+    if (!opened.ok()) {
+      if (opened.error().kind() == ErrorKind::kNotFound) return damaged("the MANIFEST names it, but it is not there");
+      return std::move(opened).error();
+    }
+    file.file = std::move(*opened);
+    Result<RunInfo> info = read_run_header(*file.file);
+    if (!info.ok()) {
+      if (info.error().kind() != ErrorKind::kCorrupt)
+        return std::move(info).error().with_context("open '" + runs_ + "/" + file.name + "'");
+      return damaged(info.error().message());
+    }
+    if (const std::string reason = mismatch_of(info->segment, file); !reason.empty()) return damaged(reason);
+    if (info->last_seq != file.run->last_seq || info->file_bytes != file.run->file_bytes)
+      return damaged("it is another one than the MANIFEST says");
+    file.size_bytes = info->frames_end_bytes;
+    if (!result_.segments.empty() && !check_previous(file, info->segment)) return false;
+    JournalSegment segment{file.name, info->segment, info->frames_end_bytes};
+    segment.run_digest = file.run->digest;
+    segment.run = std::make_shared<const RunInfo>(std::move(*info));
+    result_.segments.push_back(std::move(segment));
     return true;
   }
 
@@ -185,7 +227,7 @@ class Recovery {
     if (info.store != manifest_.store) return "segment is of another store of this server";
     if (info.first_seq != file.first_seq)
       return "segment begins with seq " + std::to_string(info.first_seq) + ", which is not in its name";
-    const std::uint64_t wanted = result_.segments.size() + 1;
+    const std::uint64_t wanted = result_.segments.empty() ? 1 : result_.segments.back().last_number() + 1;
     if (info.number != wanted)
       return "segment has number " + std::to_string(info.number) + ", expected " + std::to_string(wanted) +
              ": segments are missing";
@@ -193,11 +235,19 @@ class Recovery {
   }
 
   // The segment before was complete when this one was begun.
-  bool check_previous(std::size_t i, const SegmentInfo& info) {
+  bool check_previous(const SegmentFile& file, const SegmentInfo& info) {
     JournalSegment& previous = result_.segments.back();
+    if (previous.is_run()) {
+      if (previous.run->last_seq + 1 == info.first_seq && previous.run->last_bytes == info.previous_bytes &&
+          previous.run->last_digest == info.previous_digest)
+        return true;
+      add_damage(file.name, 0, file.size_bytes, file.first_seq,
+                 "hash chain is broken: it does not follow run '" + previous.name + "'");
+      return false;
+    }
     if (previous.end_bytes == info.previous_bytes) return true;
     const std::string reason = "segment is " + std::to_string(previous.end_bytes) + " bytes long, but was " +
-                               std::to_string(info.previous_bytes) + " when '" + files_[i].name + "' was begun";
+                               std::to_string(info.previous_bytes) + " when '" + file.name + "' was begun";
     if (previous.end_bytes > info.previous_bytes) {
       add_damage(previous.name, info.previous_bytes, previous.end_bytes - info.previous_bytes, info.first_seq, reason);
       previous.end_bytes = info.previous_bytes;
@@ -211,7 +261,11 @@ class Recovery {
     JournalSegment& segment = result_.segments.back();
     const std::size_t index = result_.segments.size() - 1;
     files_[index].size_bytes = segment.end_bytes;
-    if (mode_ == OpenMode::kReadOnly) {
+    // A run stands only for segments that others followed.
+    if (segment.is_run() && result_.damage.empty())
+      add_damage("journal", 0, 0, segment.run->last_seq + 1,
+                 "the segment behind run '" + segment.name + "' is missing");
+    if (mode_ == OpenMode::kReadOnly || segment.is_run()) {
       SegmentScan quick(files_[index], segment.info);
       ASSIGN_OR_RETURN(const bool good, quick.run_quick(manifest_.durable_seq));
       if (good) {
@@ -261,6 +315,7 @@ class Recovery {
 
   FileSystem& file_system_;
   const std::string journal_;
+  const std::string runs_;
   const Manifest& manifest_;
   const OpenMode mode_;
   std::vector<SegmentFile> files_;

@@ -236,7 +236,7 @@ Result<std::vector<IndexedPlace>> SegmentIndex::places() const {
   return places;
 }
 
-Result<PagePointer> SegmentIndex::page(std::uint64_t page) const {
+Result<PagePointer> SegmentIndex::page(std::uint64_t page, bool keep) const {
   const std::uint64_t offset = pages_offset_bytes_ + page * kIndexPageBytes;
   if (file_ == nullptr) return PagePointer(PagePointer(), image_.data() + offset);
   if (PagePointer cached = page_cache().find(id_, page)) return cached;
@@ -250,8 +250,47 @@ Result<PagePointer> SegmentIndex::page(std::uint64_t page) const {
   if (header.number != page || header.first_seq != first_seq_ ||
       std::memcmp(header.store, store_.bytes.data(), sizeof(header.store)) != 0)
     return corrupt("page " + number(page) + " is another one");
-  page_cache().keep(id_, page, bytes);
+  if (keep) page_cache().keep(id_, page, bytes);
   return PagePointer(std::move(bytes));
+}
+
+namespace {
+
+Result<IndexedExtent> extent_of(const IndexEntry& entry) {
+  if (entry.length_bytes == 0 || entry.begin_bytes > kDiskBytesMax ||
+      entry.length_bytes > kDiskBytesMax - entry.begin_bytes)
+    return corrupt("impossible extent");
+  const std::uint32_t kind = entry.batch_bytes_and_kind & kExtentKindMask;
+  if (kind > kExtentBase) return corrupt("unknown kind of extent");
+  if ((entry.batch_bytes_and_kind & ~kExtentKindMask) > kBatchEncodedBytesMax) return corrupt("impossible batch");
+  return IndexedExtent{entry.begin_bytes,
+                       entry.begin_bytes + entry.length_bytes,
+                       entry.seq,
+                       std::uint64_t{entry.frame_place} * 8,
+                       entry.batch_bytes_and_kind & ~kExtentKindMask,
+                       static_cast<ExtentKind>(kind)};
+}
+
+}  // namespace
+
+Result<std::optional<SegmentIndexScan::Entry>> SegmentIndexScan::next() {
+  const std::vector<IndexDirectoryEntry>& directory = index_.directory_;
+  while (range_ < directory.size() && next_ >= directory[range_].first_entry + directory[range_].entry_count) ++range_;
+  if (range_ == directory.size()) return std::optional<Entry>();
+  const std::uint64_t number = next_ / kIndexPageEntries;
+  if (number != page_number_) {
+    ASSIGN_OR_RETURN(page_, index_.page(number, false));
+    page_number_ = number;
+  }
+  IndexEntry stored;
+  std::memcpy(&stored, page_.get() + sizeof(IndexPageHeader) + next_ % kIndexPageEntries * sizeof(stored),
+              sizeof(stored));
+  ++next_;
+  Entry entry;
+  entry.disk = directory[range_].disk;
+  entry.length_class = directory[range_].length_class;
+  ASSIGN_OR_RETURN(entry.extent, extent_of(stored));
+  return std::optional<Entry>(entry);
 }
 
 // Reads entries by number; keeps the page of the last one.
@@ -340,15 +379,8 @@ Status SegmentIndex::collect_range(const IndexDirectoryEntry& range, std::uint64
       RETURN_IF_ERROR(cursor.read(behind - 1, entry));
     }
     if (entry.seq > seq_max) continue;
-    if (entry.length_bytes == 0 || entry.begin_bytes > kDiskBytesMax ||
-        entry.length_bytes > kDiskBytesMax - entry.begin_bytes)
-      return corrupt("impossible extent");
-    if (entry.begin_bytes + entry.length_bytes <= begin_bytes) continue;
-    const std::uint32_t kind = entry.batch_bytes_and_kind & kExtentKindMask;
-    if (kind > kExtentBase) return corrupt("unknown kind of extent");
-    out.push_back({entry.begin_bytes, entry.begin_bytes + entry.length_bytes, entry.seq,
-                   std::uint64_t{entry.frame_place} * 8, entry.batch_bytes_and_kind & ~kExtentKindMask,
-                   static_cast<ExtentKind>(kind)});
+    ASSIGN_OR_RETURN(const IndexedExtent extent, extent_of(entry));
+    if (extent.end_bytes > begin_bytes) out.push_back(extent);
   }
   return ok_status();
 }

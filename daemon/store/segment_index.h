@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -47,6 +48,30 @@ struct IndexedPlace {
   std::uint64_t frame_offset_bytes = 0;
 };
 
+class SegmentIndex;
+
+// All entries of an index in its order: disk, length class, begin, length, seq. Its pages do not go through the cache.
+// The index must outlive it. One thread.
+class SegmentIndexScan {
+ public:
+  explicit SegmentIndexScan(const SegmentIndex& index) : index_(index) {}
+
+  struct Entry {
+    std::uint16_t disk = 0;
+    std::uint8_t length_class = 0;
+    IndexedExtent extent;
+  };
+  // nullopt = the end. kCorrupt for pages that are damaged or out of order.
+  Result<std::optional<Entry>> next();
+
+ private:
+  const SegmentIndex& index_;
+  std::shared_ptr<const std::byte> page_;
+  std::uint64_t page_number_ = ~std::uint64_t{0};
+  std::size_t range_ = 0;   // in the directory
+  std::uint64_t next_ = 0;  // number of the entry
+};
+
 class SegmentIndex {
  public:
   // kCorrupt when it is damaged or impossible, kUnsupported for a newer format.
@@ -58,6 +83,7 @@ class SegmentIndex {
   const Uuid& server() const { return server_; }
   const Uuid& store() const { return store_; }
   Seq first_seq() const { return first_seq_; }
+  std::uint64_t entry_count() const { return entry_count_; }
   Seq last_seq() const { return last_seq_; }
   std::uint64_t segment_bytes() const { return segment_bytes_; }
   const Sha256Digest& segment_digest() const { return segment_digest_; }
@@ -76,6 +102,7 @@ class SegmentIndex {
                  std::vector<IndexedExtent>& out) const;
 
  private:
+  friend class SegmentIndexScan;
   class Cursor;
   SegmentIndex() = default;
   static Result<std::shared_ptr<const SegmentIndex>> open_any(std::shared_ptr<SegmentIndex> index);
@@ -84,7 +111,7 @@ class SegmentIndex {
   Status check_sections(const IndexHeader& header, std::uint64_t file_bytes);
   Status read_at(std::uint64_t offset_bytes, std::span<std::byte> out) const;
   Result<std::vector<std::byte>> read_section(const IndexSection& section) const;
-  Result<std::shared_ptr<const std::byte>> page(std::uint64_t number) const;
+  Result<std::shared_ptr<const std::byte>> page(std::uint64_t number, bool keep = true) const;
   Status collect_range(const IndexDirectoryEntry& range, std::uint64_t begin_bytes, std::uint64_t end_bytes,
                        Seq seq_max, std::vector<IndexedExtent>& out) const;
 

@@ -38,16 +38,90 @@ IndexPlace stored(const StreamPlace& place) {
   return out;
 }
 
-std::uint8_t length_class_of(std::uint64_t length_bytes) {
+}  // namespace
+
+std::uint8_t index_length_class(std::uint64_t length_bytes) {
   return static_cast<std::uint8_t>(std::bit_width(length_bytes - 1));
 }
 
-}  // namespace
+void IndexPages::add(std::uint16_t disk, std::uint8_t length_class, const IndexEntry& entry) {
+  if (directory_.empty() || directory_.back().disk != disk || directory_.back().length_class != length_class) {
+    IndexDirectoryEntry range{};
+    range.disk = disk;
+    range.length_class = length_class;
+    range.first_entry = entry_count_;
+    directory_.push_back(range);
+  }
+  directory_.back().entry_count = directory_.back().entry_count + 1;
+  ++entry_count_;
+  if (page_.empty()) fences_.push_back({entry.begin_bytes, entry.length_bytes, entry.seq});
+  page_.push_back(entry);
+  if (page_.size() == kIndexPageEntries) end_page();
+}
+
+void IndexPages::end_page() {
+  const std::size_t begin = pages_.size();
+  pages_.resize(begin + kIndexPageBytes);
+  const std::span<std::byte> page = std::span(pages_).subspan(begin);
+  std::memcpy(page.data() + sizeof(IndexPageHeader), page_.data(), page_.size() * sizeof(IndexEntry));
+  IndexPageHeader header{};
+  header.first_seq = first_seq_;
+  header.number = page_count_++;
+  std::memcpy(header.store, store_.bytes.data(), sizeof(header.store));
+  std::memcpy(page.data(), &header, sizeof(header));
+  header.checksum = xxh3_64(page.subspan(sizeof(header.checksum)));
+  std::memcpy(page.data(), &header.checksum, sizeof(header.checksum));
+  page_.clear();
+}
+
+void IndexPages::finish() {
+  if (!page_.empty()) end_page();
+}
+
+std::vector<std::byte> IndexPages::directory() const {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(directory_));
+  return {bytes.begin(), bytes.end()};
+}
+
+std::vector<std::byte> IndexPages::fences() const {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(fences_));
+  return {bytes.begin(), bytes.end()};
+}
+
+std::vector<std::byte> encode_index_sections(const IndexTail& tail, std::uint64_t offset_bytes, IndexHeader& header) {
+  std::vector<std::byte> out;
+  const auto add = [&](std::span<const std::byte> bytes) {
+    IndexSection section{};
+    section.offset_bytes = offset_bytes + out.size();
+    section.length_bytes = bytes.size();
+    section.checksum = xxh3_64(bytes);
+    out.insert(out.end(), bytes.begin(), bytes.end());
+    return section;
+  };
+  header.magic = kIndexMagic;
+  header.version = kIndexVersion;
+  header.header_bytes = static_cast<std::uint16_t>(sizeof(header));
+  std::memcpy(header.server, tail.info.server.bytes.data(), sizeof(header.server));
+  std::memcpy(header.store, tail.info.store.bytes.data(), sizeof(header.store));
+  header.first_seq = tail.info.first_seq;
+  header.last_seq = tail.last_seq;
+  header.segment_bytes = tail.segment_bytes;
+  std::memcpy(header.segment_digest, tail.digest.data(), sizeof(header.segment_digest));
+  header.entry_count = tail.pages.entry_count();
+  header.last_place = stored(tail.last_place);
+  header.directory = add(tail.pages.directory());
+  header.fences = add(tail.pages.fences());
+  header.events = add(tail.events);
+  header.places = add(tail.places);
+  header.header_checksum = xxh3_64(std::as_bytes(std::span(&header, 1)).first(offsetof(IndexHeader, header_checksum)));
+  return out;
+}
 
 SegmentIndexBuilder::SegmentIndexBuilder(const SegmentInfo& info) : info_(info), disks_(info.state.position.disks) {}
 
 void SegmentIndexBuilder::add_extent(Seq seq, std::uint16_t disk, std::uint64_t begin, std::uint64_t length,
                                      const FrameInfo& frame, std::uint32_t kind) {
+  if (!extents_) return;
   Item item;
   item.begin_bytes = begin;
   item.length_bytes = length;
@@ -55,7 +129,7 @@ void SegmentIndexBuilder::add_extent(Seq seq, std::uint16_t disk, std::uint64_t 
   item.frame_place = static_cast<std::uint32_t>(frame.offset_bytes / 8);
   item.batch_bytes_and_kind = frame.batch_bytes | kind;
   item.disk = disk;
-  item.length_class = length_class_of(length);
+  item.length_class = index_length_class(length);
   items_.push_back(item);
 }
 
@@ -104,12 +178,14 @@ Status SegmentIndexBuilder::add_batch(const FrameInfo& frame, const BatchReader&
   for (const Record& record : batch.records()) {
     switch (record.kind) {
       case RecordKind::kWrite:
+        if ((record.flags & kRecordInRun) != 0) break;  // its block says where it is
         add_extent(seq, record.disk, record.offset_bytes, record.length_bytes, frame, kExtentData);
         break;
       case RecordKind::kZero:
         add_extent(seq, record.disk, record.offset_bytes, record.length_bytes, frame, kExtentZeros);
         break;
       case RecordKind::kCopy: {
+        if ((record.flags & kRecordInRun) != 0) break;
         const std::uint32_t kind = (record.flags & kRecordZeros) != 0    ? kExtentZeros
                                    : (record.flags & kRecordInBase) != 0 ? kExtentBase
                                                                          : kExtentData;
@@ -130,103 +206,64 @@ Status SegmentIndexBuilder::add_batch(const FrameInfo& frame, const BatchReader&
   return ok_status();
 }
 
-namespace {
-
-// Lays the sections behind one another.
-class ImageMaker {
- public:
-  ImageMaker() : image_(sizeof(IndexHeader)) {}
-
-  IndexSection add_section(std::span<const std::byte> bytes) {
-    IndexSection section{};
-    section.offset_bytes = image_.size();
-    section.length_bytes = bytes.size();
-    section.checksum = xxh3_64(bytes);
-    image_.insert(image_.end(), bytes.begin(), bytes.end());
-    return section;
-  }
-
-  // Room for the pages, on a multiple of their size.
-  std::span<std::byte> add_pages(std::uint64_t count, IndexHeader& header) {
-    const std::size_t begin = (image_.size() + kIndexPageBytes - 1) / kIndexPageBytes * kIndexPageBytes;
-    header.pages_offset_bytes = begin;
-    image_.resize(begin + count * kIndexPageBytes);
-    return std::span(image_).subspan(begin);
-  }
-
-  std::vector<std::byte> finish(IndexHeader& header) && {
-    header.header_checksum =
-        xxh3_64(std::as_bytes(std::span(&header, 1)).first(offsetof(IndexHeader, header_checksum)));
-    std::memcpy(image_.data(), &header, sizeof(header));
-    return std::move(image_);
-  }
-
- private:
-  std::vector<std::byte> image_;
-};
-
-}  // namespace
+Status SegmentIndexBuilder::add_block(const FrameInfo& frame, const BatchReader& batch) {
+  if (!batch.info().block_order) return Error(ErrorKind::kCorrupt, "a batch of the stream among the blocks");
+  for (const Record& record : batch.records())
+    add_extent(record.time_ns, record.disk, record.offset_bytes, record.length_bytes, frame, kExtentData);
+  return ok_status();
+}
 
 std::vector<std::byte> SegmentIndexBuilder::finish(std::uint64_t segment_bytes, const Sha256Digest& digest) && {
   std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
     return std::tie(a.disk, a.length_class, a.begin_bytes, a.length_bytes, a.seq) <
            std::tie(b.disk, b.length_class, b.begin_bytes, b.length_bytes, b.seq);
   });
-  std::vector<std::byte> directory;
-  std::vector<std::byte> fences;
-  for (std::size_t i = 0; i < items_.size();) {
-    std::size_t end = i + 1;
-    while (end < items_.size() && items_[end].disk == items_[i].disk &&
-           items_[end].length_class == items_[i].length_class)
-      ++end;
-    IndexDirectoryEntry entry{};
-    entry.disk = items_[i].disk;
-    entry.length_class = items_[i].length_class;
-    entry.first_entry = i;
-    entry.entry_count = end - i;
-    append_bytes(directory, entry);
-    i = end;
-  }
-  for (std::size_t i = 0; i < items_.size(); i += kIndexPageEntries)
-    append_bytes(fences, IndexFence{items_[i].begin_bytes, items_[i].length_bytes, items_[i].seq});
-
+  IndexPages pages(info_);
+  for (const Item& item : items_)
+    pages.add(item.disk, item.length_class,
+              {item.begin_bytes, item.length_bytes, item.seq, item.frame_place, item.batch_bytes_and_kind});
+  pages.finish();
   IndexHeader header{};
-  header.magic = kIndexMagic;
-  header.version = kIndexVersion;
-  header.header_bytes = static_cast<std::uint16_t>(sizeof(header));
-  std::memcpy(header.server, info_.server.bytes.data(), sizeof(header.server));
-  std::memcpy(header.store, info_.store.bytes.data(), sizeof(header.store));
-  header.first_seq = info_.first_seq;
-  header.last_seq = place_.seq != 0 ? place_.seq : info_.first_seq - 1;
-  header.segment_bytes = segment_bytes;
-  std::memcpy(header.segment_digest, digest.data(), sizeof(header.segment_digest));
-  header.entry_count = items_.size();
-  header.last_place = stored(place_);
-  ImageMaker maker;
-  header.directory = maker.add_section(directory);
-  header.fences = maker.add_section(fences);
-  header.events = maker.add_section(events_);
-  header.places = maker.add_section(places_);
-  std::span<std::byte> pages = maker.add_pages(fences.size() / sizeof(IndexFence), header);
-  for (std::size_t i = 0; i < items_.size(); i += kIndexPageEntries) {
-    const std::span<std::byte> page = pages.subspan(i / kIndexPageEntries * kIndexPageBytes, kIndexPageBytes);
-    const std::size_t count = std::min(kIndexPageEntries, items_.size() - i);
-    for (std::size_t k = 0; k < count; ++k) {
-      const Item& item = items_[i + k];
-      const IndexEntry entry{item.begin_bytes, item.length_bytes, item.seq, item.frame_place,
-                             item.batch_bytes_and_kind};
-      std::memcpy(page.data() + sizeof(IndexPageHeader) + k * sizeof(entry), &entry, sizeof(entry));
-    }
-    IndexPageHeader page_header{};
-    page_header.first_seq = info_.first_seq;
-    page_header.number = i / kIndexPageEntries;
-    std::memcpy(page_header.store, info_.store.bytes.data(), sizeof(page_header.store));
-    std::memcpy(page.data(), &page_header, sizeof(page_header));
-    page_header.checksum = xxh3_64(page.subspan(sizeof(page_header.checksum)));
-    std::memcpy(page.data(), &page_header.checksum, sizeof(page_header.checksum));
-  }
-  return std::move(maker).finish(header);
+  const Seq last_seq = place_.seq != 0 ? place_.seq : info_.first_seq - 1;
+  const IndexTail tail{info_, last_seq, segment_bytes, digest, place_, pages, events_, places_};
+  // The sections come first, so where the pages begin is known only when these are.
+  std::vector<std::byte> sections = encode_index_sections(tail, sizeof(header), header);
+  const std::size_t begin =
+      (sizeof(header) + sections.size() + kIndexPageBytes - 1) / kIndexPageBytes * kIndexPageBytes;
+  header.pages_offset_bytes = begin;
+  sections = encode_index_sections(tail, sizeof(header), header);
+  std::vector<std::byte> image(begin);
+  std::memcpy(image.data(), &header, sizeof(header));
+  std::memcpy(image.data() + sizeof(header), sections.data(), sections.size());
+  const std::vector<std::byte> page_bytes = pages.take_pages();
+  image.insert(image.end(), page_bytes.begin(), page_bytes.end());
+  return image;
 }
+
+namespace {
+
+// Blocks that can't be read leave out what is in them: reading it must fail, so nothing of the index is used.
+Status scan_blocks(const File& file, const JournalSegment& segment, SegmentIndexBuilder& builder,
+                   ScannedIndex& scanned) {
+  std::vector<std::byte> scratch;
+  for (std::uint64_t at = segment.run->blocks_offset_bytes; at < segment.run->blocks_end_bytes;) {
+    Result<FrameTable> table =
+        read_frame_table(file, segment.info, at, segment.run->blocks_end_bytes, scratch, BatchOrder::kAny);
+    Status status = table.ok() ? builder.add_block(table->frame, table->batch) : Status(table.error());
+    if (!status.ok()) {
+      if (status.error().kind() != ErrorKind::kCorrupt)
+        return std::move(status).error().with_context("run '" + segment.name + "'");
+      scanned.damage =
+          Damage{segment.name, at, segment.run->blocks_end_bytes - at, segment.info.first_seq, status.error().message(),
+                 false};
+      return ok_status();
+    }
+    at = table->frame.end_offset_bytes();
+  }
+  return ok_status();
+}
+
+}  // namespace
 
 Result<ScannedIndex> scan_segment_index(const JournalSnapshot& snapshot, std::size_t index) {
   const JournalSegment& segment = snapshot.segments()[index];
@@ -249,6 +286,7 @@ Result<ScannedIndex> scan_segment_index(const JournalSnapshot& snapshot, std::si
     }
     end_bytes = entry->location.frame.end_offset_bytes();
   }
+  if (segment.is_run() && !scanned.damage) RETURN_IF_ERROR(scan_blocks(*file, segment, builder, scanned));
   const bool sealed = index + 1 < snapshot.segments().size();
   scanned.image = std::move(builder).finish(
       end_bytes, sealed ? snapshot.segments()[index + 1].info.previous_digest : Sha256Digest{});
@@ -258,8 +296,8 @@ Result<ScannedIndex> scan_segment_index(const JournalSnapshot& snapshot, std::si
 Result<bool> write_segment_index(FileSystem& file_system, const JournalSnapshot& snapshot, std::size_t index) {
   if (index + 1 >= snapshot.segments().size())
     return Error(ErrorKind::kInvalidArgument, "index segment " + std::to_string(index) + ": it is not sealed");
-  if (snapshot.open_segment_index(index).ok()) return false;
   const JournalSegment& segment = snapshot.segments()[index];
+  if (segment.is_run() || snapshot.open_segment_index(index).ok()) return false;
   ASSIGN_OR_RETURN(const ScannedIndex scanned, scan_segment_index(snapshot, index));
   if (scanned.damage)
     return Error(ErrorKind::kCorrupt, "index segment '" + segment.name + "': " + scanned.damage->reason);

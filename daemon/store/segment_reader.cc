@@ -159,14 +159,14 @@ Status read_frame_batch(const File& file, const FrameInfo& frame, std::vector<st
 }
 
 Result<FrameTable> read_frame_table(const File& file, const SegmentInfo& segment, std::uint64_t offset_bytes,
-                                    std::uint64_t end_bytes, std::vector<std::byte>& scratch) {
+                                    std::uint64_t end_bytes, std::vector<std::byte>& scratch, BatchOrder order) {
   if (end_bytes - offset_bytes < sizeof(FrameHeader))
     return corrupt("frame is cut off: " + number(end_bytes - offset_bytes) + " bytes of its header");
   scratch.resize(std::min<std::uint64_t>(kTableReadBytes, end_bytes - offset_bytes));
   RETURN_IF_ERROR(read_exactly(file, offset_bytes, scratch));
   ASSIGN_OR_RETURN(const FrameInfo frame, parse_frame_header(scratch, segment, offset_bytes, end_bytes));
   if (scratch.size() < sizeof(FrameHeader) + kBatchHeaderBytes) return corrupt("frame is cut off in the batch header");
-  ASSIGN_OR_RETURN(const BatchInfo info, BatchReader::peek(std::span(scratch).subspan(sizeof(FrameHeader))));
+  ASSIGN_OR_RETURN(const BatchInfo info, BatchReader::peek(std::span(scratch).subspan(sizeof(FrameHeader)), order));
   if (info.encoded_bytes != frame.batch_bytes || info.first_seq != frame.first_seq || info.server != segment.server)
     return corrupt("frame and batch are not of the same kind");
   const std::size_t wanted = sizeof(FrameHeader) + info.table_end_bytes;
@@ -175,7 +175,8 @@ Result<FrameTable> read_frame_table(const File& file, const SegmentInfo& segment
     scratch.resize(wanted);
     RETURN_IF_ERROR(read_exactly(file, offset_bytes + had, std::span(scratch).subspan(had)));
   }
-  ASSIGN_OR_RETURN(BatchReader batch, BatchReader::decode_table(std::span(scratch).subspan(sizeof(FrameHeader))));
+  ASSIGN_OR_RETURN(BatchReader batch,
+                   BatchReader::decode_table(std::span(scratch).subspan(sizeof(FrameHeader)), order));
   return FrameTable{frame, std::move(batch)};
 }
 

@@ -58,7 +58,8 @@ struct FrameTable {
   BatchReader batch;
 };
 Result<FrameTable> read_frame_table(const File& file, const SegmentInfo& segment, std::uint64_t offset_bytes,
-                                    std::uint64_t end_bytes, std::vector<std::byte>& scratch);
+                                    std::uint64_t end_bytes, std::vector<std::byte>& scratch,
+                                    BatchOrder order = BatchOrder::kStream);
 
 // The next intact frame header at or after `offset_bytes`, found by its magic on multiples of 8: what follows damage.
 Result<std::optional<FrameInfo>> find_next_frame(const File& file, const SegmentInfo& segment,

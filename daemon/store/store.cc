@@ -13,6 +13,8 @@
 namespace understudy {
 namespace {
 
+constexpr int kOpenTriesMax = 8;
+
 FileSystem& file_system_of(const StoreOptions& options) {
   return options.file_system != nullptr ? *options.file_system : posix_file_system();
 }
@@ -25,7 +27,7 @@ std::string base_directory_of(const StoreOptions& options, const Manifest& manif
 
 // A directory may hold what an interrupted create() left: everything but a MANIFEST.
 Status require_empty(FileSystem& file_system, const std::string& directory) {
-  static constexpr std::array<std::string_view, 5> kOurs = {"lock", "journal", "base", "pins", "MANIFEST.new"};
+  static constexpr std::array<std::string_view, 6> kOurs = {"lock", "journal", "runs", "base", "pins", "MANIFEST.new"};
   ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system.list(directory));
   for (const std::string& name : names)
     if (std::find(kOurs.begin(), kOurs.end(), name) == kOurs.end())
@@ -54,6 +56,7 @@ Result<std::unique_ptr<Store>> create_store(const StoreOptions& options, const S
   RETURN_IF_ERROR(require_empty(file_system, directory));
   ASSIGN_OR_RETURN(std::unique_ptr<FileLock> lock, file_system.lock(lock_path(directory)));
   RETURN_IF_ERROR(file_system.make_directory(journal_path(directory)));
+  RETURN_IF_ERROR(file_system.make_directory(runs_path(directory)));
   RETURN_IF_ERROR(file_system.make_directory(pins_path(directory)));
   Manifest manifest;
   manifest.store = Uuid::random();
@@ -68,7 +71,8 @@ Result<std::unique_ptr<Store>> create_store(const StoreOptions& options, const S
   return std::unique_ptr<Store>(std::move(store));
 }
 
-Result<std::unique_ptr<Store>> open_store(const StoreOptions& options, OpenMode mode, const DamageReport& report) {
+Result<std::unique_ptr<StoreImpl>> open_once(const StoreOptions& options, OpenMode mode, const DamageReport& report,
+                                             std::uint64_t* layout) {
   FileSystem& file_system = file_system_of(options);
   std::unique_ptr<FileLock> lock;
   // The MANIFEST first: no lock file is made in a directory that is no store.
@@ -77,9 +81,56 @@ Result<std::unique_ptr<Store>> open_store(const StoreOptions& options, OpenMode 
     ASSIGN_OR_RETURN(lock, file_system.lock(lock_path(options.directory)));
     ASSIGN_OR_RETURN(manifest, read_manifest(file_system, options.directory));
   }
+  *layout = manifest.layout;
   ASSIGN_OR_RETURN(RecoveredJournal recovered, recover_journal(file_system, options.directory, manifest, mode));
   auto store = std::make_unique<StoreImpl>(file_system, options, std::move(manifest), std::move(lock));
   RETURN_IF_ERROR(store->start(std::move(recovered), mode, report));
+  return store;
+}
+
+// A reader that may not write in the store has no pin to keep the files. It opens them all; if the MANIFEST is still
+// the one it had read, they are those of that MANIFEST, and stay whatever is removed later.
+Result<std::unique_ptr<Store>> open_without_pin(const StoreOptions& options, const DamageReport& report) {
+  FileSystem& file_system = file_system_of(options);
+  for (int i = 0;; ++i) {
+    std::vector<Damage> damages;
+    std::uint64_t layout = 0;
+    Result<std::unique_ptr<StoreImpl>> store = open_once(
+        options, OpenMode::kReadOnly, [&](const Damage& damage) { damages.push_back(damage); }, &layout);
+    if (store.ok() && options.keep != StoreOptions::Keep::kNothing)
+      if (Status held = (*store)->hold_files(); !held.ok()) store = held.error();
+    ASSIGN_OR_RETURN(const Manifest now, read_manifest(file_system, options.directory));
+    if (now.layout != layout && i < kOpenTriesMax) continue;
+    if (!store.ok()) return std::move(store).error();
+    if (now.layout != layout)
+      return Error(ErrorKind::kBusy,
+                   "its files are being merged again and again; try again later, or as a user that "
+                   "may write in '" +
+                       pins_path(options.directory) + "'");
+    if (report)
+      for (const Damage& damage : damages) report(damage);
+    return std::unique_ptr<Store>(std::move(*store));
+  }
+}
+
+Result<std::unique_ptr<Store>> open_store(const StoreOptions& options, OpenMode mode, const DamageReport& report) {
+  FileSystem& file_system = file_system_of(options);
+  std::uint64_t layout = 0;
+  std::shared_ptr<StorePin> pin;
+  if (mode == OpenMode::kReadOnly) {
+    // No pin in a directory that is no store.
+    if (Result<Manifest> manifest = read_manifest(file_system, options.directory); !manifest.ok())
+      return std::move(manifest).error();
+    if (options.keep == StoreOptions::Keep::kByPin)
+      if (Result<std::shared_ptr<StorePin>> taken = StorePin::take(file_system, options.directory); taken.ok())
+        pin = std::move(*taken);
+    if (pin == nullptr) return open_without_pin(options, report);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<StoreImpl> store, open_once(options, mode, report, &layout));
+  if (pin != nullptr) {
+    RETURN_IF_ERROR(pin->narrow(layout, store->position().seq));
+    store->set_pin(std::move(pin));
+  }
   return std::unique_ptr<Store>(std::move(store));
 }
 
@@ -110,6 +161,7 @@ StoreImpl::~StoreImpl() {
   // After a clean end the MANIFEST proves how far the journal was durable, so that a later loss can't pass for a torn
   // tail. Without it (a crash, a full disk) only the last group of batches lacks that proof.
   if (!started_ || failure_ || durable_.seq == manifest_.durable_seq) return;
+  const std::lock_guard lock(manifest_mutex_);
   manifest_.durable_seq = durable_.seq;
   (void)write_manifest(file_system_, options_.directory, manifest_).ok();
 }
@@ -135,7 +187,8 @@ Status StoreImpl::start(RecoveredJournal recovered, OpenMode mode, const DamageR
   digest_ = std::move(recovered.digest);
   segment_batches_ = recovered.last_batches;
   if (mode == OpenMode::kReadWrite) durable_digest_ = segments_.empty() ? Sha256Digest{} : digest_.digest();
-  for (const JournalSegment& segment : segments_) journal_bytes_ += segment.end_bytes;
+  for (const JournalSegment& segment : segments_) journal_bytes_ += segment.file_bytes();
+  layout_ = manifest_.layout;
   base_bytes_ = snapshot()->base_allocated_bytes();
   if (!writable) return ok_status();
 
@@ -190,11 +243,13 @@ std::shared_ptr<const JournalSnapshot> StoreImpl::snapshot() const {
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const JournalSnapshot> last = snapshot_.lock();
   if (last != nullptr && last->position().seq == durable_.seq && last->segments().size() == segments_.size() &&
-      last->identity().epoch == identity_.epoch)
+      last->layout() == layout_ && last->identity().epoch == identity_.epoch)
     return last;
   last = std::make_shared<JournalSnapshot>(file_system_, options_.directory, base_directory_, identity_, durable_,
-                                           segments_, damage_);
+                                           segments_, damage_, layout_, pin_);
   snapshot_ = last;
+  std::erase_if(handed_out_, [](const auto& old) { return old.expired(); });
+  handed_out_.push_back(last);
   return last;
 }
 
@@ -205,7 +260,7 @@ bool StoreImpl::read_only() const {
 
 std::size_t StoreImpl::sealed_segments() const {
   const std::lock_guard lock(mutex_);
-  return segments_.empty() ? 0 : segments_.size() - 1;
+  return segments_.empty() ? 0 : segments_.back().last_number() - 1;
 }
 
 std::uint64_t StoreImpl::journal_bytes() const {

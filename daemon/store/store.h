@@ -29,6 +29,7 @@ namespace understudy {
 
 class FileSystem;       // file_system.h
 class JournalSnapshot;  // journal.h
+struct MergedRun;       // run_merge.h
 
 struct StoreIdentity {
   Uuid server;
@@ -43,6 +44,11 @@ struct StoreOptions {
   std::uint64_t segment_bytes_max = 256ull << 20;
   std::uint64_t segment_records_max = kSegmentRecordsMax;
   std::uint64_t segment_batches_max = kSegmentBatchesMax;
+  // How a store that is opened for reading keeps the files that it may need while others merge them: by a pin
+  // (store_pin.h) or, where that can't be written, by opening them all at once; always so; or not at all, for a scrub,
+  // which passes over what was merged meanwhile.
+  enum class Keep : std::uint8_t { kByPin, kOpen, kNothing };
+  Keep keep = Keep::kByPin;
   FileSystem* file_system = nullptr;          // null = the machine's; tests give one that fails. Outlives the store
 };
 
@@ -90,11 +96,19 @@ class Store {
   // True after a failed fsync or write that could not be undone, and for a store opened read-only or damaged.
   virtual bool read_only() const = 0;
 
-  // Segments of the journal that no append will change any more.
+  // Segments of the journal that no append will change any more, those that runs stand for included.
   virtual std::size_t sealed_segments() const = 0;
   // Bytes in journal and base.
   virtual std::uint64_t journal_bytes() const = 0;
   virtual std::uint64_t base_bytes() const = 0;
+
+  // Puts a run, which is durable under its name, in the place of the segments and runs that it was made of. The
+  // MANIFEST says so durably when it returns. kNoSpace: nothing changed. kRefused: they are not there (any more). Of
+  // one thread at a time, beside the writer's.
+  virtual Status adopt_run(const MergedRun& run) = 0;
+  // Removes files that runs took the place of, and what an interrupted job left, but those that a pin or a snapshot
+  // keeps; how many were kept. Of the same thread.
+  virtual Result<std::size_t> remove_superseded() = 0;
 
   // SHA-256 chain head over the whole journal: equal heads = equal history.
   virtual Sha256Digest chain_head() const = 0;

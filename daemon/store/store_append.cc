@@ -91,8 +91,8 @@ Result<StreamState> StoreImpl::plan_batch(const BatchReader& batch, std::vector<
   Seq seq = batch.info().first_seq;
   for (std::size_t i = 0; i < batch.records().size(); ++i, ++seq) {
     const Record& record = batch.records()[i];
-    if ((record.flags & kRecordInBase) != 0)
-      return refused("record " + number(seq) + " says its payload is in a base image already");
+    if ((record.flags & (kRecordInBase | kRecordInRun)) != 0)
+      return refused("record " + number(seq) + " says its payload is in the store already");
     const bool initial = record.kind == RecordKind::kCopy && (record.flags & kRecordInitial) != 0;
     if (Status status = apply_record(state, seq, record); !status.ok())
       return std::move(status).error().with_context("append");
@@ -189,11 +189,12 @@ Status StoreImpl::begin_segment_for(const BatchInfo& info, std::size_t batch_byt
 
 Status StoreImpl::create_segment(const BatchInfo& info) {
   if (state_.position.seq == 0 && info.epoch != manifest_.identity.epoch) {
+    const std::lock_guard lock(manifest_mutex_);
     Manifest manifest = manifest_;
     manifest.identity.epoch = info.epoch;
     RETURN_IF_ERROR(write_manifest(file_system_, options_.directory, manifest));
     manifest_ = std::move(manifest);
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard identity_lock(mutex_);
     identity_.epoch = info.epoch;
   }
   JournalSegment segment;
@@ -204,7 +205,7 @@ Status StoreImpl::create_segment(const BatchInfo& info) {
   segment.info.state = state_;
   {
     const std::lock_guard lock(mutex_);
-    segment.info.number = segments_.size() + 1;
+    segment.info.number = segments_.empty() ? 1 : segments_.back().last_number() + 1;
   }
   if (file_ != nullptr) {
     segment.info.previous_bytes = written_bytes_;

@@ -14,19 +14,23 @@ namespace {
 
 constexpr std::uint32_t kInBase = ~std::uint32_t{0};
 
+Error not_where_it_was(Seq seq) {
+  return Error(ErrorKind::kCorrupt, "the payload of record " + std::to_string(seq) + " is not where the index says");
+}
+
 }  // namespace
 
 bool EndView::continues(const JournalSnapshot& snapshot) const {
-  if (!last_) return true;
+  if (seq_ == 0 || !started_) return true;
   const std::vector<JournalSegment>& segments = snapshot.segments();
-  return last_->segment < segments.size() && segments.front().name == first_name_ &&
-         segments[last_->segment].name == last_name_;
+  return !segments.empty() && segments.front().info.first_seq == first_seq_ && snapshot.position().seq >= seq_;
 }
 
 void EndView::begin_at_start() {
   if (started_ || snapshot_->segments().empty()) return;
   const StreamPosition& start = snapshot_->segments().front().info.state.position;
   seq_ = start.seq;
+  first_seq_ = start.seq + 1;
   disks_ = start.disks;
   started_ = true;
 }
@@ -36,22 +40,33 @@ void EndView::follow(std::shared_ptr<const JournalSnapshot> snapshot) {
   base_index_.reset();  // what is kept was read at an earlier time
   begin_at_start();
   reader_.reset();
-  if (!started_) return;
-  last_ ? reader_.emplace(snapshot_, *last_) : reader_.emplace(snapshot_);
+  due_ = started_;
+}
+
+Result<JournalReader> EndView::reader_behind_last() const {
+  if (!last_) return JournalReader(snapshot_);
+  BatchLocation location;
+  location.segment = static_cast<std::uint32_t>(snapshot_->segment_of(last_->first_seq));
+  location.frame = *last_;
+  if (!snapshot_->segments()[location.segment].is_run()) return JournalReader(snapshot_, location);
+  return JournalReader::from_seq(snapshot_, seq_ + 1);
 }
 
 Result<bool> EndView::go_on(std::size_t batches_max) {
+  if (due_ && seq_ < snapshot_->position().seq) {
+    ASSIGN_OR_RETURN(JournalReader reader, reader_behind_last());
+    reader_.emplace(std::move(reader));
+  }
+  due_ = false;
   for (std::size_t i = 0; reader_ && i < batches_max; ++i) {
     ASSIGN_OR_RETURN(const std::unique_ptr<JournalReader::Entry> entry, reader_->next());
     if (!entry) {
       reader_.reset();
       break;
     }
-    if (entry->batch.info().first_seq <= seq_) continue;  // the one taken in last
+    if (entry->batch.info().first_seq <= seq_) continue;  // taken in before
     RETURN_IF_ERROR(add(*entry));
-    if (!last_) first_name_ = snapshot_->segments().front().name;
-    last_ = entry->location;
-    last_name_ = snapshot_->segments()[last_->segment].name;
+    last_ = entry->location.frame;
     seq_ = entry->batch.info().last_seq();
   }
   return !reader_;
@@ -67,7 +82,7 @@ Status EndView::advance(std::shared_ptr<const JournalSnapshot> snapshot) {
 
 std::uint64_t EndView::index_bytes() const {
   constexpr std::uint64_t kPieceBytes = 80;  // a node of the map
-  std::uint64_t bytes = batches_.capacity() * sizeof(BatchLocation) + base_records_.capacity() * sizeof(BaseRecord);
+  std::uint64_t bytes = batches_.capacity() * sizeof(FrameInfo) + base_records_.capacity() * sizeof(BaseRecord);
   for (const auto& [disk, pieces] : pieces_) bytes += pieces.size() * kPieceBytes;
   return bytes;
 }
@@ -94,7 +109,7 @@ Status EndView::add(const JournalReader::Entry& entry) {
     pieces[record.offset_bytes] = {end, kInBase, static_cast<std::uint32_t>(base_records_.size())};
     base_records_.push_back({record.offset_bytes, record.length_bytes, record.checksum});
   }
-  if (named) batches_.push_back(entry.location);
+  if (named) batches_.push_back(entry.location.frame);
   return ok_status();
 }
 
@@ -167,8 +182,14 @@ Result<std::span<const std::byte>> EndView::read_piece(std::uint16_t disk, std::
     return std::span<const std::byte>(base_).subspan(offset_bytes - base_records_[piece.record].offset_bytes,
                                                      length_bytes);
   }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedBatch> batch, load(piece.batch));  // the cache keeps it
-  const Record& record = batch->reader.records().at(piece.record);
+  const Seq seq = batches_[piece.batch].first_seq + piece.record;
+  ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedBatch> batch, load(piece.batch, seq, disk, offset_bytes));
+  const std::optional<std::size_t> number = batch->reader.find(seq);
+  if (!number) return not_where_it_was(seq);
+  const Record& record = batch->reader.records()[*number];
+  if (record.disk != disk || offset_bytes < record.offset_bytes ||
+      offset_bytes + length_bytes > record.offset_bytes + record.payload.size())
+    return not_where_it_was(seq);
   return record.payload.subspan(offset_bytes - record.offset_bytes, length_bytes);
 }
 
@@ -181,26 +202,31 @@ Status EndView::load_base(std::uint16_t disk, std::uint32_t index) const {
   base_.resize(record.length_bytes);
   ASSIGN_OR_RETURN(const std::size_t got, file->read(record.offset_bytes, base_));
   if (got != base_.size() || xxh3_64(base_) != record.checksum)
-    return Error(ErrorKind::kCorrupt, "base image '" + base_image_name(disk) + "' at byte " +
-                                          std::to_string(record.offset_bytes) + ", " +
-                                          std::to_string(record.length_bytes) +
-                                          " bytes: not what was copied (checksum)");
+    return Error(ErrorKind::kCorrupt,
+                 "base image '" + base_image_name(disk) + "' at byte " + std::to_string(record.offset_bytes) + ", " +
+                     std::to_string(record.length_bytes) + " bytes: not what was copied (checksum)");
   base_index_ = index;
   return ok_status();
 }
 
-Result<std::shared_ptr<const EndView::LoadedBatch>> EndView::load(std::uint32_t batch) const {
+// The batch with the payload of record `seq`, which was in batches_[batch] of the stream; the cache keeps it.
+Result<std::shared_ptr<const EndView::LoadedBatch>> EndView::load(std::uint32_t batch, Seq seq, std::uint16_t disk,
+                                                                  std::uint64_t offset_bytes) const {
   const auto bytes_of = [](const LoadedBatch& loaded) {
     return loaded.stored.size() + loaded.reader.info().raw_payload_bytes;
   };
-  const auto known = std::find_if(cache_.begin(), cache_.end(), [&](const auto& one) { return one->batch == batch; });
+  const bool in_run = snapshot_->segments()[snapshot_->segment_of(seq)].is_run();
+  const auto known = std::find_if(cache_.begin(), cache_.end(), [&](const auto& one) {
+    return one->reader.info().block_order ? in_run && one->reader.find(seq).has_value() : one->batch == batch;
+  });
   if (known != cache_.end()) {
     cache_.splice(cache_.begin(), cache_, known);
     return cache_.front();
   }
   auto loaded = std::make_shared<LoadedBatch>();
   loaded->batch = batch;
-  ASSIGN_OR_RETURN(loaded->reader, read_batch(*snapshot_, batches_[batch], loaded->stored, Verify::kRecords));
+  ASSIGN_OR_RETURN(loaded->reader,
+                   read_payload_batch(*snapshot_, seq, disk, offset_bytes, batches_[batch], loaded->stored));
   cache_bytes_ += bytes_of(*loaded);
   cache_.push_front(std::move(loaded));
   while (cache_bytes_ > kEndViewCacheBytesMax && cache_.size() > 1) {

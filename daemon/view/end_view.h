@@ -29,8 +29,8 @@ namespace understudy {
 
 class EndView {
  public:
-  // Whether `snapshot`, of the same store as the ones before, still has the segments that the view was made of: else it
-  // has to be made anew.
+  // Whether `snapshot`, of the same store as the ones before, still has the records that the view was made of, merged
+  // or not: else it has to be made anew.
   bool continues(const JournalSnapshot& snapshot) const;
   // Begins to take in what `snapshot` has more; continues() it. go_on() does it, `batches_max` at a time: true = the
   // view stands at the snapshot's end. An error leaves the view unusable: make a new one. The records of initial copies
@@ -71,10 +71,12 @@ class EndView {
   };
 
   void begin_at_start();
+  Result<JournalReader> reader_behind_last() const;
   Status add(const JournalReader::Entry& entry);
   void clear(std::uint16_t disk, std::uint64_t begin_bytes, std::uint64_t end_bytes);
   Status set_geometry(const Record& record);
-  Result<std::shared_ptr<const LoadedBatch>> load(std::uint32_t batch) const;
+  Result<std::shared_ptr<const LoadedBatch>> load(std::uint32_t batch, Seq seq, std::uint16_t disk,
+                                                  std::uint64_t offset_bytes) const;
   Status load_base(std::uint16_t disk, std::uint32_t index) const;
   // `length_bytes` of it, from there on.
   Result<std::span<const std::byte>> read_piece(std::uint16_t disk, std::uint64_t offset_bytes, const Piece& piece,
@@ -83,13 +85,15 @@ class EndView {
   std::shared_ptr<const JournalSnapshot> snapshot_;
   std::optional<JournalReader> reader_;  // of snapshot_, while it is being taken in
   bool started_ = false;
-  std::string first_name_;               // of the segments that hold the first and the last batch taken in
-  std::string last_name_;
+  bool due_ = false;   // snapshot_ is to be taken in
+  Seq first_seq_ = 0;  // the journal's first record
   Seq seq_ = 0;
   std::vector<DiskGeometry> disks_;
   std::map<std::uint16_t, Pieces> pieces_;
-  std::vector<BatchLocation> batches_;  // those that a piece may name
-  std::optional<BatchLocation> last_;   // taken in last
+  // Those that a piece may name, where they lay when they were taken in: in a segment, which stays as it is until a run
+  // takes its place, or in a run, where only the seq counts.
+  std::vector<FrameInfo> batches_;
+  std::optional<FrameInfo> last_;                                // taken in last, likewise
   mutable std::list<std::shared_ptr<const LoadedBatch>> cache_;  // newest use first
   mutable std::size_t cache_bytes_ = 0;
   std::vector<BaseRecord> base_records_;

@@ -84,6 +84,7 @@ class ViewLoader::Kept {
     first_seq = batch.info().first_seq;
     codec = batch.info().codec;
     records.resize(batch.records().size());
+    if (batch.info().block_order) seqs.reserve(records.size());
     std::uint32_t place = 0;
     for (std::size_t i = 0; i < records.size(); ++i) {
       const Record& record = batch.records()[i];
@@ -92,6 +93,7 @@ class ViewLoader::Kept {
       const std::uint64_t length = base || batch.payload_bytes(i) == record.length_bytes ? record.length_bytes : 0;
       records[i] = {record.offset_bytes, record.checksum, static_cast<std::uint32_t>(length), place, record.disk, base};
       place += batch.payload_bytes(i);
+      if (batch.info().block_order) seqs.push_back(record.time_ns);
     }
   }
 
@@ -191,7 +193,8 @@ Result<ViewLoader::KeptPointer> ViewLoader::read_table(const ViewPiece& piece) c
   ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot_->open_segment(piece.segment));
   std::vector<std::byte> scratch;
   Result<FrameTable> table =
-      read_frame_table(*file, segment.info, piece.frame_offset_bytes, segment.end_bytes, scratch);
+      read_frame_table(*file, segment.info, piece.frame_offset_bytes, segment.frames_limit_bytes(), scratch,
+                       BatchOrder::kAny);
   if (!table.ok())
     return std::move(table).error().with_context("segment '" + segment.name + "' at byte " +
                                                  std::to_string(piece.frame_offset_bytes));
@@ -221,7 +224,8 @@ Result<ViewLoader::KeptPointer> ViewLoader::decode(const ViewPiece& piece, bool 
   location.frame.batch_bytes = piece.batch_bytes;
   thread_local std::vector<std::byte> stored;  // most batches are of one size, and fresh memory costs page faults
   if (stored.capacity() > kStoredBytesKept) std::vector<std::byte>().swap(stored);
-  ASSIGN_OR_RETURN(BatchReader batch, read_batch(*snapshot_, location, stored, Verify::kRecords));
+  ASSIGN_OR_RETURN(BatchReader batch,
+                   read_batch(*snapshot_, location, stored, Verify::kRecords, BatchOrder::kAny));
   auto kept = std::make_shared<Kept>();
   kept->set_records(batch);
   if (kept->codec == Codec::kNone) return damaged(piece, "is not in the batch that was here");

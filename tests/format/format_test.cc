@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "daemon/store/journal.h"
 #include "daemon/store/store.h"
 #include "daemon/view/view.h"
 #include "daemon/wire/frame_codec.h"
@@ -59,8 +60,7 @@ TEST_CASE("a store of format version 1 is read: points") {
   CHECK(resolve_point(timeline, "@before-upgrade")->seq == 11);
 }
 
-TEST_CASE("a store of format version 1 is read: every byte at every point") {
-  const std::unique_ptr<Store> store = open_example("store-v1");
+void compare_every_point(const Store& store) {
   Model model;
   Seq seq = 0;
   unsigned points = 0;
@@ -69,7 +69,7 @@ TEST_CASE("a store of format version 1 is read: every byte at every point") {
       model.apply(record);
       ++seq;
       CAPTURE(seq);
-      Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(*store, Point{seq, 0, false});
+      Result<std::unique_ptr<PointInTimeView>> view = PointInTimeView::open(store, Point{seq, 0, false});
       REQUIRE(view.ok() == model.whole);
       if (!view.ok()) continue;
       ++points;
@@ -82,6 +82,32 @@ TEST_CASE("a store of format version 1 is read: every byte at every point") {
     }
   CHECK(seq == 18);
   CHECK(points == 9);
+}
+
+TEST_CASE("a store of format version 1 is read: every byte at every point") {
+  compare_every_point(*open_example("store-v1"));
+}
+
+TEST_CASE("a store of format version 1 with a run is read: chain, timeline, every byte at every point") {
+  const std::unique_ptr<Store> store = open_example("store-v1-runs");
+  CHECK(to_hex(store->chain_head()) == "a37e03a181937ff0bf703295af495b030836562b7cc6d4d6ff4ec9f3481cca77");
+  CHECK(store->scrub([](const Damage& damage) { FAIL_CHECK(damage.object << ": " << damage.reason); }, {}).ok());
+  const std::shared_ptr<const JournalSnapshot> snapshot = store->snapshot();
+  REQUIRE(snapshot->segments().size() == 3);
+  const JournalSegment& run = snapshot->segments()[0];
+  REQUIRE(run.is_run());
+  CHECK(run.name == "00000000000000000001-00000000000000000012.run");
+  CHECK(run.run->last_number == 3);
+  CHECK(run.run->file_bytes == run.file_bytes());
+  CHECK(snapshot->open_segment_index(0).ok());
+  CHECK(snapshot->segments()[1].info.number == 4);
+  const Timeline timeline = read_timeline(*store).value();
+  REQUIRE(timeline.ranges.size() == 2);
+  CHECK(timeline.ranges[0].first_seq == 7);
+  CHECK(timeline.ranges[0].last_seq == 12);
+  REQUIRE(timeline.marks.size() == 1);
+  CHECK(resolve_point(timeline, "@before-upgrade")->seq == 11);
+  compare_every_point(*store);
 }
 
 TEST_CASE("what is encoded today is what version 1 means") {

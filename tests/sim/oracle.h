@@ -132,7 +132,6 @@ class Oracle final : public ReceiverWatch {
 
   // The stream as far as it was read.
   Seq seq_ = 0;
-  std::optional<BatchLocation> last_;
   std::optional<Where> at_;       // of the records read last
   bool gap_open_ = true;          // before the first HEAL nothing is a point
   bool gap_seen_ = false;

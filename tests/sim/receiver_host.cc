@@ -225,7 +225,13 @@ void ReceiverHost::start() {
   stopping_ = false;
   arm_disk();
   watch_.restarted(*disk_);
-  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, digest_turns_, clock_, &job_turns_);
+  // Small enough that a run of the simulation has several merges, each with several turns.
+  MergeSettings merge;
+  merge.bytes_per_second = 1ull << (20 + world_.below(10));
+  merge.memory_bytes = 4096u << world_.below(7);
+  merge.files = 2 + world_.below(3);
+  merge.block_bytes = 1024u << world_.below(6);
+  worker_ = std::make_unique<StoreWorker>("web-1", options(), *this, digest_turns_, clock_, &job_turns_, merge);
 }
 
 // Faults of the disk, and death at any call to it.
@@ -306,9 +312,24 @@ void JobTurns::forget(StoreTask&) {
 void JobTurns::schedule(std::uint64_t delay_ns) {
   event_ = world_.scheduler.after(delay_ns, [this] {
     event_ = 0;
-    const std::optional<std::uint64_t> next = task_->turn();
-    if (next && event_ == 0) schedule(*next + kMillisecond);
+    const std::optional<std::uint64_t> next = run_(*task_);
+    if (next && event_ == 0 && task_ != nullptr) schedule(*next + kMillisecond);
   });
+}
+
+// Jobs change files as well: the process may die, and a sync may fail, in the middle of them.
+std::optional<std::uint64_t> ReceiverHost::run_job(StoreTask& task) {
+  in_turn_ = true;
+  const std::uint64_t merges = worker_->status().jobs.merges;
+  const std::optional<std::uint64_t> next = task.turn();
+  in_turn_ = false;
+  if (const StoreJobs::Figures jobs = worker_->status().jobs; jobs.merges > merges) {
+    world_.note("jobs", "merged, {} files are left", jobs.files);
+    ++merges_;
+  }
+  if (!died_) return next;
+  crash(power_dies_);
+  return std::nullopt;
 }
 
 void ReceiverHost::wake(StoreTask& task) {

@@ -3,6 +3,7 @@
 // store, and the ways in which both die.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -47,7 +48,8 @@ class DigestTurns final : public StoreExecutor {
 // The receiver's low-priority thread: turns of the store's jobs, between everything else.
 class JobTurns final : public StoreExecutor {
  public:
-  explicit JobTurns(World& world) : world_(world) {}
+  using Run = std::function<std::optional<std::uint64_t>(StoreTask&)>;
+  JobTurns(World& world, Run run) : world_(world), run_(std::move(run)) {}
   void wake(StoreTask& task) override;
   void forget(StoreTask& task) override;
 
@@ -55,6 +57,7 @@ class JobTurns final : public StoreExecutor {
   void schedule(std::uint64_t delay_ns);
 
   World& world_;
+  const Run run_;
   StoreTask* task_ = nullptr;
   Scheduler::EventId event_ = 0;
 };
@@ -83,6 +86,7 @@ class ReceiverHost final : public StoreExecutor {
   // Everything well again, for the end of the run.
   void calm_down();
 
+  std::uint64_t merges() const { return merges_; }
   MemoryFileSystem& disk() { return *disk_; }
   StoreOptions options();
   MachineClock& clock() { return clock_; }
@@ -101,6 +105,7 @@ class ReceiverHost final : public StoreExecutor {
   void start();
   void crash(bool power);
   void run_turn();
+  std::optional<std::uint64_t> run_job(StoreTask& task);
   void schedule_turn(std::uint64_t delay_ns);
   void arm_disk();
   void hello(const std::shared_ptr<SimSession>& session, const Hello& hello);
@@ -116,7 +121,7 @@ class ReceiverHost final : public StoreExecutor {
   std::unique_ptr<MemoryFileSystem> copy_;
   std::shared_ptr<BufferPool> pool_ = std::make_shared<BufferPool>(1 << 20);
   DigestTurns digest_turns_{world_};
-  JobTurns job_turns_{world_};
+  JobTurns job_turns_{world_, [this](StoreTask& task) { return run_job(task); }};
   std::unique_ptr<StoreWorker> worker_;
   std::vector<std::shared_ptr<SimSession>> sessions_;
   std::shared_ptr<SimSession> current_;  // the one that has the store
@@ -134,6 +139,7 @@ class ReceiverHost final : public StoreExecutor {
   bool died_ = false;                    // in this turn
   Scheduler::Time slow_until_ = 0;
   std::uint64_t incarnation_ = 0;        // of the process
+  std::uint64_t merges_ = 0;
 };
 
 }  // namespace understudy::sim

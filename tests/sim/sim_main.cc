@@ -94,15 +94,17 @@ int main(int argc, char** argv) {
     total.records += outcome.records;
     total.points += outcome.points;
     total.heals += outcome.heals;
+    total.merges += outcome.merges;
     total.trace_hash ^= outcome.trace_hash * (2 * seed + 1);
     for (std::size_t row = 0; row < outcome.faults.size(); ++row) total.faults[row] += outcome.faults[row];
   }
-  std::printf("sim: %llu seeds from %llu on: %llu events, %llu records and %llu points checked, %llu heals; "
-              "trace %016llx\n",
-              static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
-              static_cast<unsigned long long>(total.events), static_cast<unsigned long long>(total.records),
-              static_cast<unsigned long long>(total.points), static_cast<unsigned long long>(total.heals),
-              static_cast<unsigned long long>(total.trace_hash));
+  std::printf(
+      "sim: %llu seeds from %llu on: %llu events, %llu records and %llu points checked, %llu heals, %llu merges; "
+      "trace %016llx\n",
+      static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
+      static_cast<unsigned long long>(total.events), static_cast<unsigned long long>(total.records),
+      static_cast<unsigned long long>(total.points), static_cast<unsigned long long>(total.heals),
+      static_cast<unsigned long long>(total.merges), static_cast<unsigned long long>(total.trace_hash));
   for (std::size_t row = 0; row < kFaultTable.size(); ++row) {
     std::printf("sim:   %8llu %.*s\n", static_cast<unsigned long long>(total.faults[row]),
                 static_cast<int>(kFaultTable[row].name.size()), kFaultTable[row].name.data());

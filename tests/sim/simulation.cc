@@ -43,6 +43,7 @@ class Run {
   World& world() { return world_; }
   const Oracle& oracle() const { return oracle_; }
   std::string status() { return source_.status(); }
+  std::uint64_t merges() const { return receiver_.merges(); }
 
  private:
   void step() {
@@ -184,6 +185,7 @@ Outcome simulate(std::uint64_t seed, bool print) {
   outcome.records = run.oracle().records_checked();
   outcome.points = run.oracle().points_checked();
   outcome.heals = run.oracle().heals_checked();
+  outcome.merges = run.merges();
   return outcome;
 }
 

@@ -13,13 +13,14 @@ namespace understudy::sim {
 
 struct Outcome {
   bool ok = false;
-  std::string broken;      // which invariant, and how
-  std::string tail;        // the end of the trace
+  std::string broken;  // which invariant, and how
+  std::string tail;    // the end of the trace
   std::uint64_t trace_hash = 0;
   std::uint64_t events = 0;
   std::uint64_t records = 0;
   std::uint64_t points = 0;
   std::uint64_t heals = 0;
+  std::uint64_t merges = 0;
   std::array<std::uint64_t, kFaultTable.size()> faults{};  // by row
 };
 

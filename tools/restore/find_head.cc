@@ -24,6 +24,19 @@ Status hash_range(const File& file, const std::string& name, std::uint64_t begin
   return ok_status();
 }
 
+// A run has the head after each of its batches written down.
+Result<std::optional<Seq>> find_head_in_run(const JournalSnapshot& snapshot, std::size_t index,
+                                            const std::string& head_hex) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot.open_segment(index));
+  SegmentEntryReader reader(*file, snapshot.segments()[index]);
+  while (!reader.at_end()) {
+    ASSIGN_OR_RETURN(const JournalEntry entry, reader.next());
+    const BatchInfo& info = entry.batch.info();
+    if (info.head && to_hex(*info.head) == head_hex) return std::optional(info.last_seq());
+  }
+  return std::optional<Seq>();
+}
+
 }  // namespace
 
 // The head was, after each commit, the SHA-256 of the newest segment so far: it ended with a frame.
@@ -32,6 +45,11 @@ Result<std::optional<Seq>> find_head(const Store& store, const std::string& head
   const std::vector<JournalSegment>& segments = snapshot->segments();
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const JournalSegment& segment = segments[i];
+    if (segment.is_run()) {
+      ASSIGN_OR_RETURN(const std::optional<Seq> seq, find_head_in_run(*snapshot, i, head_hex));
+      if (seq) return seq;
+      continue;
+    }
     ASSIGN_OR_RETURN(const std::shared_ptr<const File> file, snapshot->open_segment(i));
     Sha256 hash;
     RETURN_IF_ERROR(hash_range(*file, segment.name, 0, segment.info.frames_offset_bytes, hash));

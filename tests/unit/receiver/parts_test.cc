@@ -4,9 +4,9 @@
 #include <sys/sysmacros.h>
 
 #include "daemon/receiver/buffer_pool.h"
+#include "daemon/receiver/read_limit.h"
 #include "daemon/receiver/receiver_config.h"
 #include "daemon/receiver/receiver_status.h"
-#include "daemon/receiver/read_limit.h"
 #include "daemon/receiver/whole_disks.h"
 
 // Behind our headers: it has a CHECK of its own.
@@ -76,6 +76,26 @@ TEST_CASE("the scrub: how fast and how often, or not at all") {
   }
 }
 
+TEST_CASE("merging: how fast, in how much memory, how many files, or not at all") {
+  CHECK(parse_receiver_config(kGood, "receiver.yaml")->merge == MergeSettings{});
+  const ReceiverConfig set =
+      parse_receiver_config(std::string(kGood) + "merge: {rate: 1MiB/s, memory: 64MiB, files: 4, run_bytes: 1GiB}\n",
+                            "receiver.yaml")
+          .value();
+  CHECK(set.merge.bytes_per_second == 1u << 20);
+  CHECK(set.merge.memory_bytes == 64u << 20);
+  CHECK(set.merge.files == 4);
+  CHECK(set.merge.run_bytes_max == 1u << 30);
+  CHECK(parse_receiver_config(std::string(kGood) + "merge: {rate: none}\n", "receiver.yaml")->merge.bytes_per_second ==
+        0);
+  for (const char* wrong : {"{rate: 1KiB/s}", "{memory: 1MiB}", "{files: 1}", "{run_bytes: 32GiB}", "{size: 1}"}) {
+    CAPTURE(wrong);
+    const auto config = parse_receiver_config(std::string(kGood) + "merge: " + wrong + "\n", "receiver.yaml");
+    REQUIRE_FALSE(config.ok());
+    CHECK(contains(config.error().message(), "receiver.yaml:9:"));
+  }
+}
+
 TEST_CASE("mistakes in receiver.yaml are all told, with their places") {
   auto config = parse_receiver_config(R"(name: dr 1
 listen: {address: example.org, port: 0}
@@ -91,10 +111,9 @@ colour: blue
   REQUIRE_FALSE(config.ok());
   CHECK(config.error().kind() == ErrorKind::kInvalidConfig);
   const std::string text = config.error().message();
-  for (const char* part :
-       {"receiver.yaml:1:", "receiver.yaml:2:", "example.org", "key", "receiver.yaml:6:", "has a store already",
-        "receiver.yaml:7:", "overlaps '/srv/a'", "'20MiB' is no rate", "for example 20MiB/s", "queue_bytes",
-        "segment_bytes", "receiver.yaml:8:", "colour"}) {
+  for (const char* part : {"receiver.yaml:1:", "receiver.yaml:2:", "example.org", "key", "receiver.yaml:6:",
+                           "has a store already", "receiver.yaml:7:", "overlaps '/srv/a'", "'20MiB' is no rate",
+                           "for example 20MiB/s", "queue_bytes", "segment_bytes", "receiver.yaml:8:", "colour"}) {
     CHECK_MESSAGE(contains(text, part), part << " in " << text);
   }
 }

@@ -152,9 +152,9 @@ TEST_CASE("newer versions and unknown incompatible flags are refused by name, co
   CHECK(version.kind() == ErrorKind::kUnsupported);
   CHECK(version.message().find("version 2 is newer than version 1") != std::string::npos);
   const Error flags =
-      BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.incompatible_flags = 0x80000003; })).error();
+      BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.incompatible_flags = 0x80000007; })).error();
   CHECK(flags.kind() == ErrorKind::kUnsupported);
-  CHECK(flags.message().find("0x80000002") != std::string::npos);
+  CHECK(flags.message().find("0x80000004") != std::string::npos);
   CHECK(BatchReader::peek(with_header(batch, [](BatchHeader& h) { h.compatible_flags = 0x10; })).ok());
 }
 
@@ -238,7 +238,8 @@ TEST_CASE("records that contradict themselves are refused") {
   };
   refused([](BatchTableEntry& e) { e.kind = 0; }, "unknown kind");
   refused([](BatchTableEntry& e) { e.kind = 9; }, "unknown kind");
-  refused([](BatchTableEntry& e) { e.flags = 0x20; }, "unknown record flags");
+  refused([](BatchTableEntry& e) { e.flags = 0x40; }, "unknown record flags");
+  refused([](BatchTableEntry& e) { e.flags = kRecordInRun; }, "only the payload of a write or copy");
   refused([](BatchTableEntry& e) { e.flags = kRecordInBase; }, "only the payload of an initial copy");
   refused([](BatchTableEntry& e) { e.disk = kDisksMax; }, "disk slot is out of range");
   refused([](BatchTableEntry& e) { e.offset_bytes = ~0ull; }, "extent ends behind any possible disk");
@@ -249,6 +250,42 @@ TEST_CASE("records that contradict themselves are refused") {
   refused([](BatchTableEntry& e) { e.kind = 2; }, "a zero record needs just an extent");
   refused([](BatchTableEntry& e) { e.kind = 3; }, "neither payload nor extent belong here");
   refused([](BatchTableEntry& e) { e.kind = 6; }, "needs a payload and no extent");
+}
+
+TEST_CASE("a batch in block order is read by who asks for it, never as a part of a stream") {
+  const std::vector<std::byte> bytes(512, std::byte{7});
+  Record record;
+  record.length_bytes = bytes.size();
+  record.payload = bytes;
+  record.checksum = xxh3_64(bytes);
+  BatchWriter writer;
+  writer.start(Uuid::random(), 3, 0, 0);
+  writer.set_block_order();
+  for (const Seq seq : {Seq{90}, Seq{12}, Seq{44}}) {
+    record.time_ns = seq;
+    writer.add(record);
+  }
+  std::vector<std::byte> encoded;
+  CHECK(writer.encode(Compression{}, encoded).block_order);
+  for (const Error& error : {BatchReader::peek(encoded).error(), BatchReader::decode_table(encoded).error(),
+                             BatchReader::decode(encoded, Verify::kRecords).error()}) {
+    CHECK(error.kind() == ErrorKind::kCorrupt);
+    CHECK(error.message().find("not a part of a stream") != std::string::npos);
+  }
+  const BatchReader reader = BatchReader::decode(encoded, Verify::kRecords, BatchOrder::kAny).value();
+  CHECK(reader.find(12) == std::optional<std::size_t>(1));
+  CHECK(reader.find(44) == std::optional<std::size_t>(2));
+  CHECK_FALSE(reader.find(3));
+  // The next batch of the writer is one of a stream again.
+  writer.start(Uuid::random(), 3, 1, 1);
+  writer.add(record);
+  std::vector<std::byte> stream;
+  writer.encode(Compression{}, stream);
+  const BatchReader of_stream = BatchReader::decode(stream, Verify::kRecords).value();
+  CHECK_FALSE(of_stream.info().head);
+  CHECK(of_stream.find(3) == std::optional<std::size_t>(0));
+  CHECK_FALSE(of_stream.find(2));
+  CHECK_FALSE(of_stream.find(4));
 }
 
 TEST_CASE("the writer's limits are the reader's limits") {

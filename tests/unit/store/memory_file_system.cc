@@ -91,12 +91,16 @@ class MemoryFile final : public File {
 
 class MemoryLock final : public FileLock {
  public:
-  MemoryLock(MemoryFileSystem& file_system, std::string path) : file_system_(file_system), path_(std::move(path)) {}
-  ~MemoryLock() override { file_system_.locks_.erase(path_); }
+  MemoryLock(MemoryFileSystem& file_system, std::shared_ptr<MemoryFileSystem::Node> node)
+      : file_system_(file_system), node_(std::move(node)) {}
+  ~MemoryLock() override {
+    const std::lock_guard lock(file_system_.mutex_);
+    file_system_.locks_.erase(node_.get());
+  }
 
  private:
   MemoryFileSystem& file_system_;
-  std::string path_;
+  std::shared_ptr<MemoryFileSystem::Node> node_;
 };
 
 MemoryFileSystem::MemoryFileSystem() = default;
@@ -190,8 +194,12 @@ Result<std::vector<std::string>> MemoryFileSystem::list(const std::string& path)
 
 Result<std::unique_ptr<FileLock>> MemoryFileSystem::lock(const std::string& path) {
   const std::lock_guard lock(mutex_);
-  if (!locks_.emplace(path, true).second) return Error(ErrorKind::kBusy, "lock '" + path + "': held");
-  return std::unique_ptr<FileLock>(std::make_unique<MemoryLock>(*this, path));
+  // As flock(2): of the file, whatever its name is.
+  if (!directories_.contains(parent(path))) return Error::from_errno(ENOENT, "lock '" + path + "'");
+  std::shared_ptr<Node>& node = names_[path];
+  if (node == nullptr) node = std::make_shared<Node>();
+  if (!locks_.emplace(node.get(), true).second) return Error(ErrorKind::kBusy, "lock '" + path + "': held");
+  return std::unique_ptr<FileLock>(std::make_unique<MemoryLock>(*this, node));
 }
 
 void MemoryFileSystem::restart(std::mt19937_64& random) {

@@ -78,7 +78,7 @@ class MemoryFileSystem final : public FileSystem {
   std::map<std::string, std::shared_ptr<Node>> names_;
   std::map<std::string, std::shared_ptr<Node>> durable_names_;
   std::map<std::string, bool> directories_;
-  std::map<std::string, bool> locks_;
+  std::map<const Node*, bool> locks_;
   Fault fault_;
   std::uint64_t space_bytes_ = ~std::uint64_t{0};
   std::uint64_t operations_ = 0;

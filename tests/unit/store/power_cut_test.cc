@@ -5,6 +5,8 @@
 #include <string>
 
 #include "daemon/store/journal.h"
+#include "daemon/store/merge_policy.h"
+#include "daemon/store/run_merge.h"
 #include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store.h"
 #include "daemon/view/view.h"
@@ -21,7 +23,7 @@ constexpr int kBatches = 24;
 StoreOptions options_on(MemoryFileSystem& files) {
   StoreOptions options;
   options.directory = "/store";
-  options.segment_bytes_max = 96 << 10;
+  options.segment_bytes_max = 32 << 10;
   options.file_system = &files;
   return options;
 }
@@ -31,6 +33,28 @@ void write_indexes(MemoryFileSystem& files, const Store& store) {
   const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
   for (std::size_t i = 0; i + 1 < snapshot->segments().size(); ++i)
     if (!write_segment_index(files, *snapshot, i).ok()) return;
+}
+
+// As the job does it, two files at a time: every change it makes to the file system is one at which the power may go.
+void merge_all(MemoryFileSystem& files, Store& store) {
+  MergePolicy policy;
+  policy.unit_bytes = 32 << 10;
+  policy.files = 2;
+  while (true) {
+    const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
+    const std::optional<MergeChoice> choice = choose_merge(snapshot->segments(), policy, {});
+    if (!choice) return;
+    RunMergeOptions options;
+    options.payload_bytes_max = 64 << 10;
+    auto merge = RunMerge::begin(files, "/store", snapshot, choice->first, choice->count, options);
+    if (!merge.ok()) return;
+    while (true) {
+      const Result<bool> done = (*merge)->step();
+      if (!done.ok()) return;
+      if (*done) break;
+    }
+    if (!store.adopt_run((*merge)->run()).ok() || !store.remove_superseded().ok()) return;
+  }
 }
 
 // Sends batches until `batches` were made or the store fails; returns what was acknowledged.
@@ -43,6 +67,7 @@ Seq send(MemoryFileSystem& files, Store& store, StreamMaker& maker, int batches)
     if (!committed.ok()) return acknowledged;
     acknowledged = *committed;
     write_indexes(files, store);
+    merge_all(files, store);
   }
   const Result<Seq> committed = store.commit();
   return committed.ok() ? *committed : acknowledged;
@@ -96,6 +121,7 @@ bool run_cut_at(std::uint64_t seed, std::uint64_t number) {
   }
   REQUIRE_MESSAGE(store.ok(), store.error().message());
   REQUIRE(!(*store)->read_only());
+  REQUIRE((*store)->remove_superseded().ok());
   const Seq kept = (*store)->position().seq;
   REQUIRE(kept >= acknowledged);
   REQUIRE(kept < maker.next_seq());

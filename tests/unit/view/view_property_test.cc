@@ -5,6 +5,7 @@
 #include <string>
 
 #include "daemon/store/journal.h"
+#include "daemon/store/run_merge.h"
 #include "daemon/store/segment_index_writer.h"
 #include "daemon/store/store.h"
 #include "daemon/view/end_view.h"
@@ -31,6 +32,28 @@ void disturb_indexes(MemoryFileSystem& files, const Store& store, std::mt19937_6
     if (what == 1) content.resize(random() % content.size());
     if (what == 2) REQUIRE(files.remove(path).ok());
   }
+}
+
+// Merges some adjacent segments and runs, in small pieces of payload, as the job does.
+void merge_some(MemoryFileSystem& files, Store& store, std::mt19937_64& random) {
+  const std::shared_ptr<const JournalSnapshot> snapshot = store.snapshot();
+  const std::size_t sealed = snapshot->segments().empty() ? 0 : snapshot->segments().size() - 1;
+  if (sealed < 2) return;
+  const std::size_t first = random() % (sealed - 1);
+  const std::size_t count = 2 + random() % std::min<std::size_t>(4, sealed - first - 1);
+  RunMergeOptions options;
+  options.payload_bytes_max = 4096u << random() % 6;
+  options.block_bytes = 512u << random() % 8;
+  auto merge = RunMerge::begin(files, "/store", snapshot, first, count, options);
+  REQUIRE_MESSAGE(merge.ok(), merge.error().message());
+  while (true) {
+    const Result<bool> done = (*merge)->step();
+    REQUIRE_MESSAGE(done.ok(), done.error().message());
+    if (*done) break;
+  }
+  const Status adopted = store.adopt_run((*merge)->run());
+  REQUIRE_MESSAGE(adopted.ok(), adopted.error().message());
+  REQUIRE(store.remove_superseded().ok());
 }
 
 void compare_at(const Store& store, Seq seq, const Model& model, const ViewOptions& options) {
@@ -129,6 +152,7 @@ void run_stream(std::uint64_t seed) {
       for (Seq seq = end.seq() + 1; seq < maker.next_seq(); ++seq) at_end.apply(maker.history()[seq - 1]);
       compare_end(end, **store, at_end);
     }
+    if (maker.random()() % 6 == 0) merge_some(files, **store, maker.random());
     if (maker.random()() % 20 == 0) {  // a receiver that was started again
       REQUIRE((*store)->commit().ok());
       const StreamPosition before = (*store)->position();
@@ -153,6 +177,7 @@ void run_stream(std::uint64_t seed) {
   for (Seq seq = 1; seq < maker.next_seq(); ++seq) {
     CAPTURE(seq);
     if (seq % 16 == 1) disturb_indexes(files, **store, maker.random());
+    if (seq % 40 == 7) merge_some(files, **store, maker.random());
     model.apply(maker.history()[seq - 1]);
     compare_at(**store, seq, model, seq % 2 == 0 ? spill : ViewOptions{});
   }
