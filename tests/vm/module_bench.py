@@ -51,9 +51,8 @@ def bench(seconds: int, directory: Path) -> None:
     options['programs'] += [built('tests/vm/capture-replica'), 'fio']
     options['files']['/understudy.ko'] = built_module()
     body = BODY.replace('@SECONDS@', str(seconds)).replace('@PAIRS@', pairs)
-    # Emulated, `rep movsb` goes byte by byte: without erms and fsrm the kernel copies by eight.
-    with Guest('module-bench', body=body, cpu='max,erms=off,fsrm=off', disks=[make_disk(directory / 'disk', 512)],
-               modules=lvm.MODULES, memory_mib=2048, timeout_s=900, **options) as guest:
+    with Guest('module-bench', body=body, disks=[make_disk(directory / 'disk', 512)], modules=lvm.MODULES,
+               memory_mib=2048, timeout_s=900, **options) as guest:
         if guest.run() != 0:
             raise guest.error('the body failed')
         report(guest.output())
