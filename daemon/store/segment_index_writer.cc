@@ -234,7 +234,7 @@ std::vector<std::byte> SegmentIndexBuilder::finish(std::uint64_t segment_bytes, 
   sections = encode_index_sections(tail, sizeof(header), header);
   std::vector<std::byte> image(begin);
   std::memcpy(image.data(), &header, sizeof(header));
-  std::memcpy(image.data() + sizeof(header), sections.data(), sections.size());
+  std::copy(sections.begin(), sections.end(), image.begin() + sizeof(header));
   const std::vector<std::byte> page_bytes = pages.take_pages();
   image.insert(image.end(), page_bytes.begin(), page_bytes.end());
   return image;
